@@ -1,0 +1,126 @@
+"""What an attack is: frozen settings and three pure functions over rows.
+
+An attack never judges itself, never sees a file and never loops: the engine calls `step` on all
+rows at once, hands every point that it asks the model about to the judge, and decides when a row
+is done. Nothing here needs TensorFlow until `init` or `step` runs.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any, ClassVar, Literal, NamedTuple, Protocol
+
+from pydantic import BaseModel, ConfigDict
+
+from advcli.lazy import Tensor
+from advcli.threats.budget import Norm
+from advcli.threats.losses import Goal
+from advcli.threats.randomness import Random
+from advcli.threats.space import Space
+
+Access = Literal["none", "decision", "scores", "gradient"]
+Kind = Literal["budget", "minimum-norm"]
+LossFunction = Any  # (logits [S, K], Goal) -> [S], ascended
+
+
+class Row(NamedTuple):
+    """One job per row; the leading axis S is the number of slots."""
+
+    x0: Tensor  # float32 [S, H, W, C], the clean image
+    goal: Goal  # int32 [S] each
+    eps: Tensor  # float32 [S]; inf for minimum-norm attacks
+    key: Tensor  # uint32 [S, 2]: seed, image, attack and restart
+    restart: Tensor  # int32 [S]
+
+
+class Oracle(Protocol):
+    """The only door to the model. It rounds every point to the grid, counts, and judges.
+
+    `x` is [S, H, W, C], or [S, Q, H, W, C] to ask Q points per row at once. `used` marks the
+    queries that count, bool of the same leading shape, or a function of the answers: what a
+    sequential attacker would not have asked is computed but neither counted nor judged.
+    """
+
+    def scores(self, x: Tensor, used: Any = None) -> Tensor:
+        """Logits, float32 [S(, Q), K]."""
+
+    def decide(self, x: Tensor, used: Any = None) -> Tensor:
+        """Whether the goal is met, bool [S(, Q)]: all that a decision-based attack may see."""
+
+    def gradient(self, x: Tensor, loss: LossFunction) -> tuple[Tensor, Tensor]:
+        """(loss [S], its gradient [S, H, W, C]), at the rounded point, passed straight through."""
+
+    def rounded(self, x: Tensor) -> Tensor:
+        """The points that were really asked, where an attack needs to know them."""
+
+
+class Step(NamedTuple):
+    """What a step returns: the new state, and which rows have nothing left to try (bool [S])."""
+
+    state: Any
+    done: Tensor
+
+
+class Attack(BaseModel, ABC):
+    """The settings of an attack; every field is an option `name:field=value` with help and range.
+
+    A subclass is final. Its module's docstring is what `advcli attacks NAME` prints.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    name: ClassVar[str]
+    summary: ClassVar[str]
+    kind: ClassVar[Kind]
+    access: ClassVar[Access]
+    norms: ClassVar[tuple[Norm, ...]]
+    targetable: ClassVar[bool] = True
+    reference: ClassVar[str]
+
+    @property
+    def spec(self) -> str:
+        """The canonical name: the attack, and the options that differ from their defaults."""
+        fields = type(self).model_fields
+        changed = [
+            f"{key.replace('_', '-')}={_plain(value)}"
+            for key, value in sorted(self.model_dump().items())
+            if value != fields[key].default
+        ]
+        return self.name + (":" + ",".join(changed) if changed else "")
+
+    @property
+    def runs(self) -> int:
+        """Sibling jobs per image and eps, tried in order until one succeeds."""
+        return int(getattr(self, "restarts", 1))
+
+    def width(self, space: Space) -> int:
+        """Q: how many points a step asks about per row, so that Q rows fill one slot."""
+        return 1
+
+    @abstractmethod
+    def length(self, space: Space) -> int:
+        """The most steps that a job takes."""
+
+    @abstractmethod
+    def cost(self, space: Space) -> tuple[int, int]:
+        """(forwards, gradients) per image and eps at most, restarts included, confirmations not."""
+
+    @abstractmethod
+    def init(self, row: Row, space: Space, random: Random) -> Any:
+        """The state before the first step: a NamedTuple of tensors, leading axis S. No model."""
+
+    @abstractmethod
+    def step(
+        self, row: Row, state: Any, k: Tensor, space: Space, oracle: Oracle, random: Random
+    ) -> Step:
+        """One step of every row; k int32 [S] is the row's own count. Pure."""
+
+    def finish(self, row: Row, state: Any, space: Space) -> Tensor | None:
+        """A last candidate that no step asked about, or None: the best point asked stands."""
+        return None
+
+
+def _plain(value: object) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return f"{value:g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,76 @@
+"""PGD: projected gradient descent, the reference white-box attack.
+
+Claims: no first-order attack with the same loss and budget does much better on an undefended or
+adversarially trained network. From a random point of the ball, each step follows the steepest
+direction of the loss in the norm (sign, normalised gradient, or the L1 step shared by the
+largest values) and projects back onto the ball and the box.
+
+Misleads: on networks that mask their gradients, and by a few points on robust ones, where a fixed
+step stalls. The loss is cross-entropy in its log-odds form, which does not underflow.
+
+Cost: `steps` gradients per image, eps and restart; fewer where it succeeds.
+
+Madry et al., "Towards deep learning models resistant to adversarial attacks", 1706.06083.
+L1 steps: Tramèr & Boneh, "Adversarial training and robustness for multiple perturbations",
+1904.13000 (SLIDE).
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar, NamedTuple
+
+from pydantic import Field
+
+from advcli.attacks.base import Attack, Oracle, Row, Step
+from advcli.lazy import Tensor, tf
+from advcli.threats.budget import Norm
+from advcli.threats.losses import LOSSES, LossName
+from advcli.threats.randomness import Random
+from advcli.threats.space import Space, per_row
+
+
+class State(NamedTuple):
+    x: Tensor
+
+
+class PGD(Attack):
+    name: ClassVar[str] = "pgd"
+    summary: ClassVar[str] = "projected gradient descent from random starts"
+    kind: ClassVar = "budget"
+    access: ClassVar = "gradient"
+    norms: ClassVar[tuple[Norm, ...]] = ("linf", "l2", "l1")
+    reference: ClassVar[str] = "Madry et al., 1706.06083"
+
+    steps: int = Field(40, ge=1, le=100_000, description="gradient steps")
+    rel_step: float | None = Field(
+        None, gt=0, le=10, description="step length as a share of eps (default 2.5/steps)"
+    )
+    restarts: int = Field(1, ge=1, le=10_000, description="random starts, tried in order")
+    random_start: bool = Field(True, description="start at a random point of the ball")
+    loss: LossName = Field("ce", description="what is ascended")
+    sparsity: float = Field(
+        0.05, gt=0, le=1, description="L1 only: share of the values that one step moves"
+    )
+
+    def length(self, space: Space) -> int:
+        return self.steps
+
+    def cost(self, space: Space) -> tuple[int, int]:
+        return self.steps * self.restarts, self.steps * self.restarts
+
+    def init(self, row: Row, space: Space, random: Random) -> State:
+        if not self.random_start:
+            return State(row.x0)
+        start = row.x0 + space.sample(random, row.eps)
+        return State(space.project(start, row.x0, row.eps))
+
+    def step(
+        self, row: Row, state: State, k: Tensor, space: Space, oracle: Oracle, random: Random
+    ) -> Step:
+        _, g = oracle.gradient(state.x, LOSSES[self.loss])
+        length = row.eps * (self.rel_step or 2.5 / self.steps)
+        x = state.x + per_row(length, g) * space.steepest(g, state.x, self.sparsity)
+        return Step(State(space.project(x, row.x0, row.eps)), tf.zeros_like(k, tf.bool))
+
+    def finish(self, row: Row, state: State, space: Space) -> Tensor:
+        return state.x

@@ -1,0 +1,115 @@
+"""Every attack by name, and the way from `pgd:steps=100,norm=l2` to its settings."""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass
+from importlib import import_module
+
+from pydantic import ValidationError
+
+from advcli.attacks.base import Attack
+from advcli.errors import UsageError
+from advcli.threats.budget import Norm, check_eps, parse_eps, parse_norm
+
+# name -> module: a new attack is a file and a line here
+_MODULES = {
+    "noise": "noise",
+    "random-search": "random_search",
+    "fgsm": "fgsm",
+    "fgm": "fgm",
+    "bim": "bim",
+    "pgd": "pgd",
+    "cw": "cw",
+    "hopskipjump": "hopskipjump",
+}
+NAMES: tuple[str, ...] = tuple(_MODULES)
+
+
+@dataclass(frozen=True)
+class Request:
+    """An attack as asked for: its settings, its norm, and the eps that its own spec fixes."""
+
+    attack: Attack
+    norm: Norm
+    eps: float | None = None
+
+
+def attack_class(name: str) -> type[Attack]:
+    """The class called `name`; an unknown name is an error that suggests the nearest."""
+    if name not in _MODULES:
+        near = difflib.get_close_matches(name, NAMES, n=1, cutoff=0.4)
+        hint = f"did you mean '{near[0]}'? " if near else ""
+        raise UsageError(f"unknown attack '{name}'", f"{hint}`advcli attacks` lists all of them")
+    module = import_module(f"advcli.attacks.{_MODULES[name]}")
+    found = [
+        value
+        for value in vars(module).values()
+        if isinstance(value, type) and issubclass(value, Attack) and getattr(value, "name", "") == name
+    ]
+    if len(found) != 1:
+        raise TypeError(f"advcli.attacks.{_MODULES[name]} defines {len(found)} attacks '{name}'")
+    return found[0]
+
+
+def parse_spec(spec: str, default_norm: Norm | None = None) -> Request:
+    """`name[:key=value,…]` -> Request. `norm` and `eps` may stand among the options.
+
+    Without a norm in the spec: `default_norm`; without that, the first norm of the attack.
+    """
+    name, _, tail = spec.strip().partition(":")
+    cls = attack_class(name.strip().lower())
+    options: dict[str, str] = {}
+    for part in filter(None, (piece.strip() for piece in tail.split(","))):
+        key, sign, value = part.partition("=")
+        if not sign or not value.strip():
+            raise UsageError(f"'{part}' in '{spec}' is no option", "write it as key=value")
+        key = key.strip().replace("-", "_")
+        if key in options:
+            raise UsageError(f"'{key}' stands twice in '{spec}'", "keep one of them")
+        options[key] = value.strip()
+    norm = _norm_for(cls, options.pop("norm", None), default_norm)
+    eps = options.pop("eps", None)
+    attack = _build(cls, options, spec)
+    if eps is None:
+        return Request(attack, norm)
+    if attack.kind == "minimum-norm":
+        raise UsageError(
+            f"'{name}' looks for the smallest distance and takes no eps",
+            "ask for robust accuracy at chosen budgets with --eps",
+        )
+    value = parse_eps(eps)
+    check_eps(value, norm)
+    return Request(attack, norm, value)
+
+
+def _norm_for(cls: type[Attack], asked: str | None, default: Norm | None) -> Norm:
+    if asked is None and default is None:
+        return cls.norms[0]
+    norm = parse_norm(asked) if asked is not None else default
+    if norm is None or norm not in cls.norms:
+        raise UsageError(
+            f"'{cls.name}' has no {norm} form", f"its norms: {', '.join(cls.norms)}"
+        )
+    return norm
+
+
+def _build(cls: type[Attack], options: dict[str, str], spec: str) -> Attack:
+    known = list(cls.model_fields)
+    for key in options:
+        if key not in known:
+            near = difflib.get_close_matches(key, known, n=1, cutoff=0.4)
+            hint = f"did you mean '{near[0].replace('_', '-')}'? " if near else ""
+            raise UsageError(
+                f"'{cls.name}' has no option '{key.replace('_', '-')}'",
+                f"{hint}`advcli attacks {cls.name}` lists its options",
+            )
+    try:
+        return cls.model_validate(options)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        key = ".".join(str(part) for part in first["loc"]).replace("_", "-")
+        raise UsageError(
+            f"{key}={first['input']} in '{spec}': {first['msg'].lower()}",
+            f"`advcli attacks {cls.name}` lists its options and their ranges",
+        ) from None

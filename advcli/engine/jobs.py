@@ -1,0 +1,201 @@
+"""What goes into the engine, what comes out, and the ordered chain of jobs behind one image."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from advcli.threats.budget import Norm
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """One image to be attacked.
+
+    `pixels`: uint8 [H, W, C], the clean image. `label`: the reference class. `target`: the class
+    to be hit, None where any wrong one does. `sha256`: of the decoded pixels; the image's random
+    numbers come from it. `eps`: the budgets still to be answered, ascending; empty for a
+    minimum-norm attack.
+    """
+
+    key: str
+    pixels: np.ndarray
+    label: int
+    sha256: str
+    eps: tuple[float, ...] = ()
+    target: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of one image at one eps (None: minimum-norm).
+
+    `point` is the candidate as its file holds it: uint8 [H, W, C], or float32 in [0, 1] with
+    `pixels="float"`. `prediction` is the model's own, as loaded, at exactly that point. `success`:
+    the goal was met within the budget. `distance` has all four norms, in pixel space. `same_as`:
+    fooled already at this smaller eps, so nothing was run (and `point` is that eps's).
+    `stalled`: gradient steps at which the gradient was exactly zero; `nonfinite`: a NaN or an
+    infinity was seen in this image's logits or gradients.
+    """
+
+    key: str
+    eps: float | None
+    success: bool
+    prediction: int
+    distance: dict[str, float]
+    point: np.ndarray
+    forwards: int
+    gradients: int
+    steps: int
+    seed: int
+    same_as: float | None = None
+    stalled: int = 0
+    nonfinite: bool = False
+
+
+@dataclass(slots=True)
+class EngineStats:
+    """Seconds spent by one `Engine.run`, and how full the slots were."""
+
+    seconds: float = 0.0  # wall clock, tracing excluded
+    trace_seconds: float = 0.0  # first trace and compilation
+    model_seconds: float = 0.0  # inside the compiled step and the confirmations
+    row_steps: int = 0  # steps that a running row took
+    slot_steps: int = 0  # steps × slots: what was computed
+    forwards: int = 0
+    gradients: int = 0
+
+
+@dataclass(slots=True)
+class Attempt:
+    """The answer of one job: an image at one eps from one start."""
+
+    success: bool
+    prediction: int
+    point: np.ndarray
+    score: float  # the margin reached: which failed attempt is worth keeping
+    forwards: int
+    gradients: int
+    steps: int
+    stalled: int
+    nonfinite: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A row's worth of work: `subject` at `eps`, start number `restart`."""
+
+    subject: Subject
+    eps: float | None
+    restart: int
+    index: int  # its place in the chain
+
+
+@dataclass(slots=True)
+class Chain:
+    """All jobs of one image in their order: eps ascending, restarts within it.
+
+    The first success in that order answers its eps and every larger one; what ran ahead of the
+    order in an idle slot is dropped uncounted.
+    """
+
+    subject: Subject
+    restarts: int
+    norm: Norm
+    seed: int
+    launched: int = 0
+    _settled: int = 0
+    _ahead: dict[int, Attempt] = field(default_factory=dict)
+    _tried: list[Attempt] = field(default_factory=list)
+
+    @property
+    def _budgets(self) -> Sequence[float | None]:
+        return self.subject.eps or (None,)
+
+    @property
+    def length(self) -> int:
+        return len(self._budgets) * self.restarts
+
+    @property
+    def finished(self) -> bool:
+        return self._settled >= self.length
+
+    @property
+    def waiting(self) -> bool:
+        """Whether a job is left that has not been launched."""
+        return not self.finished and self.launched < self.length
+
+    @property
+    def in_order(self) -> bool:
+        """Whether the next job to launch is the one whose answer is needed next."""
+        return self.waiting and self.launched == self._settled
+
+    def launch(self) -> Job:
+        """The next job, in order."""
+        index = self.launched
+        self.launched += 1
+        return Job(self.subject, self._budgets[index // self.restarts], index % self.restarts, index)
+
+    def settle(self, index: int, attempt: Attempt) -> list[Outcome]:
+        """Take the answer of job `index`; returns the outcomes that are now known."""
+        self._ahead[index] = attempt
+        known: list[Outcome] = []
+        while not self.finished and self._settled in self._ahead:
+            attempt = self._ahead.pop(self._settled)
+            self._tried.append(attempt)
+            place, restart = divmod(self._settled, self.restarts)
+            self._settled += 1
+            if attempt.success:
+                known.append(self._outcome(self._budgets[place], attempt))
+                known += self._repeats(place, attempt)
+                self._settled = self.length
+            elif restart == self.restarts - 1:
+                best = max(self._tried, key=lambda tried: tried.score)
+                known.append(self._outcome(self._budgets[place], best))
+                self._tried = []
+        return known
+
+    def _outcome(self, eps: float | None, answer: Attempt) -> Outcome:
+        from advcli.threats.space import distances
+
+        return Outcome(
+            key=self.subject.key,
+            eps=eps,
+            success=answer.success,
+            prediction=answer.prediction,
+            distance=distances(answer.point, _origin(self.subject.pixels, answer.point)),
+            point=answer.point,
+            forwards=sum(tried.forwards for tried in self._tried),
+            gradients=sum(tried.gradients for tried in self._tried),
+            steps=sum(tried.steps for tried in self._tried),
+            seed=self.seed,
+            stalled=sum(tried.stalled for tried in self._tried),
+            nonfinite=any(tried.nonfinite for tried in self._tried),
+        )
+
+    def _repeats(self, place: int, answer: Attempt) -> list[Outcome]:
+        first = self._outcome(self._budgets[place], answer)
+        return [
+            Outcome(
+                key=first.key,
+                eps=eps,
+                success=True,
+                prediction=first.prediction,
+                distance=first.distance,
+                point=first.point,
+                forwards=0,
+                gradients=0,
+                steps=0,
+                seed=self.seed,
+                same_as=first.eps,
+            )
+            for eps in self._budgets[place + 1 :]
+        ]
+
+
+def _origin(pixels: np.ndarray, point: np.ndarray) -> np.ndarray:
+    if point.dtype == np.uint8:
+        return pixels
+    return pixels.astype(np.float32) / np.float32(255.0)

@@ -1,0 +1,86 @@
+"""The 8-bit grid: the points that a file can hold.
+
+An attack works on real numbers; its file holds 256 levels. Rounding to the nearest level can undo
+a perturbation, or leave the ball; `Grid.round` never leaves the ball, and keeps the perturbation's
+size where the norm lets it.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+
+from advcli.lazy import Tensor, tf
+from advcli.threats.budget import Norm
+from advcli.threats.space import norms_of, per_row
+
+Pixels = Literal["uint8", "float"]
+
+_ROUNDS = 8
+_UNIT = np.float32(1.0 / 255.0)
+_SLACK = 1e-3  # of a level: float32 noise, far below any difference between levels
+
+
+class Grid:
+    """Rounds candidates; `pixels="float"` leaves them alone."""
+
+    def __init__(self, pixels: Pixels, norm: Norm) -> None:
+        self.pixels = pixels
+        self.norm = norm
+
+    def round(self, x: Tensor, x0: Tensor, eps: Tensor) -> Tensor:
+        """The point of the grid that stands for `x`; x0 lies on the grid, eps [S] may be inf.
+
+        Linf: the nearest level within eps. L2, L1: one threshold per image decides which values
+        round away from x0: as many as leave the norm at or below that of x − x0. L0: nearest.
+        """
+        if self.pixels == "float":
+            return x
+        steps = (x - x0) * 255.0
+        origin = tf.round(x0 * 255.0)
+        if self.norm == "l0":
+            return _level(origin + tf.round(steps))
+        if self.norm == "linf":
+            most = per_row(tf.floor(eps * 255.0 + _SLACK), steps)
+            return _level(origin + tf.clip_by_value(tf.round(steps), -most, most))
+        return _level(origin + tf.sign(steps) * self._share(tf.abs(steps)))
+
+    def _share(self, size: Tensor) -> Tensor:
+        inner = tf.floor(size + _SLACK)
+        rest = size - inner
+        bound = norms_of(size, self.norm) * (1.0 + 1e-6)
+        low = tf.zeros_like(bound)  # rounds everything outwards: too far, unless all is whole
+        high = tf.ones_like(bound)  # rounds everything inwards: always within
+
+        def outwards(threshold: Tensor) -> Tensor:
+            return inner + tf.cast(rest > per_row(threshold, rest), tf.float32)
+
+        for _ in range(_ROUNDS):
+            middle = 0.5 * (low + high)
+            fits = norms_of(outwards(middle), self.norm) <= bound
+            low, high = tf.where(fits, low, middle), tf.where(fits, middle, high)
+        return outwards(high)
+
+
+def _level(level: Tensor) -> Tensor:
+    return tf.clip_by_value(level, 0.0, 255.0) * _UNIT
+
+
+def decode(pixels: Tensor) -> Tensor:
+    """uint8 -> float32 in [0, 1], inside a graph.
+
+    A multiplication on purpose: graph optimisers turn a division by 255 into one, here but not
+    there, and a clean image must be the same number wherever it is compared.
+    """
+    return tf.cast(pixels, tf.float32) * _UNIT
+
+
+def to_bytes(x: np.ndarray) -> np.ndarray:
+    """float32 on the grid -> the uint8 that the file will hold."""
+    return np.rint(x * 255.0).astype(np.uint8)
+
+
+def from_bytes(pixels: np.ndarray) -> np.ndarray:
+    """uint8 -> float32 in [0, 1], by the division that a user of the files would write."""
+    return pixels.astype(np.float32) / np.float32(255.0)

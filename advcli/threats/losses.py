@@ -1,0 +1,90 @@
+"""What an attack ascends: every loss grows as the goal comes nearer. Logits [S, K] -> [S].
+
+`goal` holds, per row, the reference label and the target (−1: untargeted, only the label counts).
+All of them are written so that float32 does not underflow: a network whose logits are multiplied
+by 60 makes the plain cross-entropy's gradient exactly zero, and with it every attack that uses it.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+from advcli.lazy import Tensor, tf
+
+LossName = Literal["ce", "margin", "dlr"]
+_FAR = 1e30
+
+
+class Goal(NamedTuple):
+    """What counts as success, per row: int32 [S] each, `target` −1 where any wrong class does."""
+
+    label: Tensor
+    target: Tensor
+
+
+def _pick(logits: Tensor, index: Tensor) -> Tensor:
+    return tf.gather(logits, index, axis=-1, batch_dims=len(index.shape))
+
+
+def _without(logits: Tensor, index: Tensor) -> Tensor:
+    taken = tf.one_hot(index, logits.shape[-1], on_value=True, off_value=False, dtype=tf.bool)
+    return tf.where(taken, -_FAR, logits)
+
+
+def margin(logits: Tensor, goal: Goal) -> Tensor:
+    """> 0 exactly where the goal is met: max other − label, or target − max other.
+
+    Accepts [S, K], or [S, Q, K] with a goal of [S, Q].
+    """
+    wanted = tf.maximum(goal.target, 0)
+    untargeted = tf.reduce_max(_without(logits, goal.label), axis=-1) - _pick(logits, goal.label)
+    targeted = _pick(logits, wanted) - tf.reduce_max(_without(logits, wanted), axis=-1)
+    return tf.where(goal.target < 0, untargeted, targeted)
+
+
+def log_odds(logits: Tensor, goal: Goal) -> Tensor:
+    """log(p(goal)/(1 − p(goal))) of the softmax: the cross-entropy without its underflow.
+
+    CE = softplus(log-odds of "not the label"), so its gradient is this one's times a positive
+    number per image: sign and normalised steps are those of CE in exact arithmetic, but this
+    gradient is not rounded to zero where the softmax saturates.
+    """
+    wanted = tf.maximum(goal.target, 0)
+    untargeted = tf.reduce_logsumexp(_without(logits, goal.label), axis=-1) - _pick(
+        logits, goal.label
+    )
+    targeted = _pick(logits, wanted) - tf.reduce_logsumexp(_without(logits, wanted), axis=-1)
+    return tf.where(goal.target < 0, untargeted, targeted)
+
+
+def cross_entropy(logits: Tensor, goal: Goal) -> Tensor:
+    """The plain cross-entropy, for attacks that use the gradient's size (FGM's `raw` form)."""
+    wanted = tf.maximum(goal.target, 0)
+    ce = tf.nn.sparse_softmax_cross_entropy_with_logits
+    untargeted = ce(labels=goal.label, logits=logits)
+    return tf.where(goal.target < 0, untargeted, -ce(labels=wanted, logits=logits))
+
+
+def dlr(logits: Tensor, goal: Goal) -> Tensor:
+    """Difference of logits ratio (Croce & Hein, 2003.01690, eq. 6 and 7), free of the scale.
+
+    The ratio needs 3 classes untargeted and 4 targeted; with fewer the margin stands in.
+    """
+    classes = int(logits.shape[-1])
+    top = tf.math.top_k(logits, k=min(4, classes)).values
+    wanted = tf.maximum(goal.target, 0)
+    label = _pick(logits, goal.label)
+    if classes >= 3:
+        untargeted = margin(logits, Goal(goal.label, tf.fill(tf.shape(goal.label), -1)))
+        untargeted = untargeted / tf.maximum(top[:, 0] - top[:, 2], 1e-12)
+    else:
+        untargeted = margin(logits, goal)
+    if classes >= 4:
+        spread = top[:, 0] - 0.5 * (top[:, 2] + top[:, 3])
+        targeted = (_pick(logits, wanted) - label) / tf.maximum(spread, 1e-12)
+    else:
+        targeted = margin(logits, goal)
+    return tf.where(goal.target < 0, untargeted, targeted)
+
+
+LOSSES = {"ce": log_odds, "margin": margin, "dlr": dlr}

@@ -1,0 +1,214 @@
+"""The geometry of a perturbation: one class for every norm, always together with the box [0, 1].
+
+Shapes: images are [S, H, W, C], or [S, Q, H, W, C] where a function says so; per-row values [S].
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from advcli.lazy import Tensor, tf
+from advcli.threats.budget import Norm
+from advcli.threats.randomness import Random
+
+_TINY = 1e-12
+_L2_ROUNDS = 10
+_L1_ROUNDS = 32
+
+
+def per_row(value: Tensor, like: Tensor) -> Tensor:
+    """[S] (or [S, Q]) -> with as many trailing axes of length 1 as `like` has more."""
+    extra = len(like.shape) - len(value.shape)
+    return tf.reshape(value, [*_dims(value), *([1] * extra)])
+
+
+def _dims(x: Tensor) -> list[int]:
+    return [-1 if n is None else int(n) for n in x.shape]
+
+
+def select(mask: Tensor, new: Tensor, old: Tensor) -> Tensor:
+    """Rows of `new` where `mask` [S] is true, else of `old`."""
+    return tf.where(per_row(mask, new), new, old)
+
+
+def norms_of(delta: Tensor, norm: Norm) -> Tensor:
+    """The norm of each perturbation; the last three axes are H, W, C. L0 counts pixels."""
+    if norm == "linf":
+        return tf.reduce_max(tf.abs(delta), axis=[-3, -2, -1])
+    if norm == "l2":
+        return tf.sqrt(tf.reduce_sum(tf.square(delta), axis=[-3, -2, -1]))
+    if norm == "l1":
+        return tf.reduce_sum(tf.abs(delta), axis=[-3, -2, -1])
+    changed = tf.reduce_any(tf.not_equal(delta, 0.0), axis=-1)
+    return tf.reduce_sum(tf.cast(changed, tf.float32), axis=[-2, -1])
+
+
+def distances(point: np.ndarray, origin: np.ndarray) -> dict[str, float]:
+    """All four distances in pixel space between two images, exactly as their files hold them.
+
+    uint8 images are measured in integers and scaled once, so that 8 steps are 8/255 and no more.
+    """
+    if point.dtype == np.uint8:
+        delta, unit = np.abs(point.astype(np.int64) - origin.astype(np.int64)), 255.0
+    else:
+        delta, unit = np.abs(point.astype(np.float64) - origin.astype(np.float64)), 1.0
+    return {
+        "linf": float(delta.max(initial=0)) / unit,
+        "l2": math.sqrt(float((delta * delta).sum())) / unit,
+        "l1": float(delta.sum()) / unit,
+        "l0": float(np.count_nonzero(delta.any(axis=-1))),
+    }
+
+
+class Space:
+    """A norm over images of shape (H, W, C)."""
+
+    def __init__(self, norm: Norm, shape: Sequence[int]) -> None:
+        self.norm = norm
+        self.shape = tuple(shape)
+        self.size = math.prod(self.shape)
+
+    def distance(self, x: Tensor, x0: Tensor) -> Tensor:
+        """‖x − x0‖ per image; x [S, H, W, C] or [S, Q, H, W, C], x0 of as many axes."""
+        return norms_of(x - x0, self.norm)
+
+    # --- projections -------------------------------------------------------------------------
+
+    def project(self, x: Tensor, x0: Tensor, eps: Tensor) -> Tensor:
+        """The point of the ball ∩ box that is nearest to `x` in the Euclidean sense; eps [S]."""
+        if self.norm == "linf":
+            e = per_row(eps, x)
+            return tf.clip_by_value(x, tf.maximum(x0 - e, 0.0), tf.minimum(x0 + e, 1.0))
+        if self.norm == "l2":
+            return _project_l2(x, x0, eps)
+        if self.norm == "l1":
+            return _project_l1(x, x0, eps)
+        return _project_l0(x, x0, eps)
+
+    # --- directions --------------------------------------------------------------------------
+
+    def steepest(self, g: Tensor, x: Tensor, sparsity: float = 0.05) -> Tensor:
+        """The direction of unit norm along which a function with gradient `g` grows fastest.
+
+        L1: that would move one value alone; as in SLIDE (Tramèr & Boneh, 1904.13000) the step is
+        shared by the `sparsity` share of values with the largest gradient that can still move.
+        L0 has no steepest direction: the L2 one is returned.
+        """
+        if self.norm == "linf":
+            return tf.sign(g)
+        if self.norm == "l1":
+            stuck = tf.logical_or((x <= 0.0) & (g < 0.0), (x >= 1.0) & (g > 0.0))
+            size = tf.where(stuck, 0.0, tf.abs(g))
+            count = max(1, round(sparsity * self.size))
+            flat = tf.reshape(size, [-1, self.size])
+            threshold = tf.math.top_k(flat, k=count, sorted=True).values[:, -1]
+            kept = tf.where(
+                (size >= per_row(threshold, size)) & (size > 0.0), tf.sign(g), 0.0
+            )
+            return kept / per_row(tf.maximum(norms_of(kept, "l1"), 1.0), kept)
+        return normalise_l2(g)
+
+    def sample(self, random: Random, eps: Tensor, stream: int = 0) -> Tensor:
+        """A perturbation drawn uniformly from the ball, before the box; eps [S].
+
+        L2 and L1: uniform in the ball's volume. L0: `eps` pixels at random, uniform in ±1.
+        """
+        if self.norm == "linf":
+            e = per_row(eps, tf.zeros([1, *self.shape]))
+            return (2.0 * random.uniform(self.shape, stream) - 1.0) * e
+        radius = random.uniform((), stream + 500) ** (1.0 / self.size) * eps
+        if self.norm == "l2":
+            direction = normalise_l2(random.normal(self.shape, stream))
+            return direction * per_row(radius, direction)
+        if self.norm == "l1":
+            # Barthe et al. 2005: exponentials with random signs, divided by their sum
+            size = -tf.math.log(1.0 - random.uniform(self.shape, stream))
+            direction = size * random.signs(self.shape, stream + 501)
+            direction /= per_row(tf.reduce_sum(size, axis=[1, 2, 3]), direction)
+            return direction * per_row(radius, direction)
+        noise = 2.0 * random.uniform(self.shape, stream) - 1.0
+        order = random.uniform((self.shape[0] * self.shape[1],), stream + 502)
+        return noise * _largest(order, eps, self.shape)
+
+
+def normalise_l2(g: Tensor) -> Tensor:
+    """g/‖g‖₂ per image; zero stays zero, and nothing overflows or underflows on the way."""
+    axes = list(range(len(g.shape) - 3, len(g.shape)))
+    peak = tf.reduce_max(tf.abs(g), axis=axes, keepdims=True)
+    scaled = tf.math.divide_no_nan(g, peak)
+    length = tf.sqrt(tf.reduce_sum(tf.square(scaled), axis=axes, keepdims=True))
+    return tf.math.divide_no_nan(scaled, length)
+
+
+def _project_l2(x: Tensor, x0: Tensor, eps: Tensor) -> Tensor:
+    """x0 + clip(s·δ), with the largest s ≤ 1 that stays in the ball.
+
+    The box makes ‖clip(s·δ)‖ piecewise smooth in s. Starting below, each round solves for s with
+    the values now at the box held fixed; s grows monotonically, so every round is feasible.
+    """
+    delta = x - x0
+    low, high = -x0, 1.0 - x0
+    square_eps = tf.square(eps)
+    scale = tf.minimum(1.0, tf.math.divide_no_nan(eps, norms_of(delta, "l2")))
+    # a perturbation of zero has no direction: any scale does
+    scale = tf.where(norms_of(delta, "l2") > 0.0, scale, 1.0)
+    for _ in range(_L2_ROUNDS):
+        moved = delta * per_row(scale, delta)
+        clipped = tf.clip_by_value(moved, low, high)
+        free = tf.equal(moved, clipped)
+        fixed = tf.reduce_sum(tf.where(free, 0.0, tf.square(clipped)), axis=[1, 2, 3])
+        loose = tf.reduce_sum(tf.where(free, tf.square(delta), 0.0), axis=[1, 2, 3])
+        room = tf.maximum(square_eps - fixed, 0.0)
+        grown = tf.sqrt(tf.where(loose > _TINY, room / tf.maximum(loose, _TINY), 1.0))
+        scale = tf.clip_by_value(tf.maximum(scale, grown), 0.0, 1.0)
+    return tf.clip_by_value(x0 + delta * per_row(scale, delta), 0.0, 1.0)
+
+
+def _project_l1(x: Tensor, x0: Tensor, eps: Tensor) -> Tensor:
+    """x0 + sign(δ)·clip(|δ| − λ, 0, room), with the smallest λ ≥ 0 that stays in the ball.
+
+    Bisection on λ finds which values are free; one exact solve over them ends it.
+    """
+    delta = x - x0
+    size = tf.abs(delta)
+    room = tf.where(delta > 0.0, 1.0 - x0, x0)
+
+    def shrunk(shift: Tensor) -> Tensor:
+        return tf.clip_by_value(size - per_row(shift, size), 0.0, room)
+
+    def total(shift: Tensor) -> Tensor:
+        return tf.reduce_sum(shrunk(shift), axis=[1, 2, 3])
+
+    low = tf.zeros_like(eps)
+    high = tf.reduce_max(size, axis=[1, 2, 3])
+
+    def halve(low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
+        middle = 0.5 * (low + high)
+        over = total(middle) > eps
+        return tf.where(over, middle, low), tf.where(over, high, middle)
+
+    low, high = tf.while_loop(
+        lambda *_: tf.constant(True), halve, (low, high), maximum_iterations=_L1_ROUNDS
+    )
+    shift = tf.where(total(tf.zeros_like(eps)) <= eps, 0.0, high)
+    return tf.clip_by_value(x0 + tf.sign(delta) * shrunk(shift), 0.0, 1.0)
+
+
+def _project_l0(x: Tensor, x0: Tensor, eps: Tensor) -> Tensor:
+    """Keep the `eps` pixels whose return to x0 would cost the most, each clipped to the box."""
+    clipped = tf.clip_by_value(x, 0.0, 1.0)
+    gain = tf.reduce_sum(tf.square(x - x0) - tf.square(x - clipped), axis=-1)
+    pixels = int(gain.shape[1]) * int(gain.shape[2])
+    keep = _largest(tf.reshape(gain, [-1, pixels]), eps, x.shape[1:])
+    return tf.where(keep > 0.0, clipped, x0)
+
+
+def _largest(value: Tensor, count: Tensor, shape: Sequence[int]) -> Tensor:
+    """1.0 at the `count` [S] largest entries of `value` [S, H·W] (ties: the first), else 0."""
+    order = tf.argsort(value, axis=1, direction="DESCENDING", stable=True)
+    rank = tf.argsort(order, axis=1)
+    chosen = tf.cast(rank, tf.float32) < tf.floor(count + 0.5)[:, None]
+    return tf.reshape(tf.cast(chosen, tf.float32), [-1, shape[0], shape[1], 1])
