@@ -1,0 +1,25 @@
+"""Writes a digits net again in the `.h5` format of Keras 2: keras2_twin.py SOURCE TARGET.
+
+A program of its own, because TF_USE_LEGACY_KERAS holds for a whole process.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+os.environ["TF_USE_LEGACY_KERAS"] = "1"
+
+import tf_keras
+from nets import digit_net
+
+
+def main(source: str, target: str) -> None:
+    """Load the weights of the Keras 3 file `source` into a Keras 2 net and save it as `target`."""
+    net = digit_net(tf_keras)
+    net.load_weights(source)
+    net.save(target, include_optimizer=False)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
