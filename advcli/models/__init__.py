@@ -1,0 +1,1 @@
+"""Model file in, classifier out: header, safety, old formats, preprocessing, logits."""

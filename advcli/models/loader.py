@@ -1,0 +1,189 @@
+"""One loader for every file: Keras 3 on a normalised private copy, proven bounded beforehand.
+
+The copy has three reasons: Keras goes by the file's extension, the configuration in it is the
+normalised one, and what is loaded is what was scanned even if somebody changes the original.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+import shutil
+import tempfile
+import warnings
+import zipfile
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from advcli.errors import ModelError
+from advcli.lazy import tf
+from advcli.models import runtime
+from advcli.models.head import Head, find_head
+from advcli.models.header import Header, file_sha256, read_header
+from advcli.models.inputs import ImageInput, image_input
+from advcli.models.normalise import normalise
+from advcli.models.safety import scan
+from advcli.models.sniff import shown
+
+MAX_ACTIVATION = 2**28
+"""Values that one layer may compute from one image: 1 GiB of float32."""
+
+_FREE_PARAMETERS = 2**20
+_KERAS_ERRORS = (
+    ValueError,
+    TypeError,
+    LookupError,
+    AttributeError,
+    NotImplementedError,
+    RuntimeError,
+    OSError,
+    ImportError,
+    AssertionError,
+    ArithmeticError,
+    MemoryError,
+)
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A Keras model with what its file told: how it was mended, what it takes, how it ends.
+
+    `runs` lists the code of the file's own that ran (empty unless the user allowed it).
+    """
+
+    header: Header
+    config: dict[str, Any] = field(repr=False)
+    model: Any = field(repr=False)
+    rules: tuple[str, ...]
+    runs: tuple[str, ...]
+    image: ImageInput
+    head: Head
+
+
+def load(
+    path: str | Path, *, output: str | int | None = None, allow_unsafe: bool = False
+) -> LoadedModel:
+    """Loads an image classifier; raises `ModelError` with the reason where that cannot be done.
+
+    **Arguments**
+    - `output`: name or index of the classification output, needed where a model has several.
+    - `allow_unsafe`: run the code that the file carries.
+    """
+    header = read_header(path)
+    runs = scan(header, allow_unsafe=allow_unsafe)
+    config, rules = normalise(header.config)
+    runtime.prepare()
+    where = shown(header.path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Keras's advice to the model's author, not to our user
+        try:
+            if not runs:
+                _prove_bounded(where, header, config)
+            model = _load_copy(header, config, changed=bool(rules), safe=not runs)
+        except (*_KERAS_ERRORS, tf.errors.OpError) as error:
+            raise ModelError(
+                f"{where}: Keras cannot load it: {_first_line(error)}",
+                "a model of custom layers, or a damaged file; try to load it in Keras "
+                f"(saved by Keras {header.keras_version or 'of unknown version'})",
+            ) from error
+        if not getattr(model, "inputs", None) or not getattr(model, "outputs", None):
+            raise ModelError(
+                f"{where}: its configuration states no input shape",
+                "call the model once on an image before saving it",
+            )
+        image = image_input(where, model)
+        head = find_head(where, model, output=output, loss=header.loss)
+    return LoadedModel(header, config, model, rules, runs, image, head)
+
+
+def _first_line(error: BaseException) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    # Keras wraps: the cause stands at the end, under this heading.
+    for position, line in enumerate(lines):
+        if line.startswith("Exception encountered:"):
+            return shown(line.removeprefix("Exception encountered:").strip() or lines[position])
+    return shown(lines[0] if lines else type(error).__name__)
+
+
+def _prove_bounded(where: str, header: Header, config: dict[str, Any]) -> None:
+    """Builds the model without allocating a weight, and compares its size with what is stored."""
+    import keras
+
+    with keras.StatelessScope(initialize_variables=False):
+        model = _from_config(header, copy.deepcopy(config))  # Keras empties what it reads
+        if model is None:
+            return
+        parameters = sum(math.prod(variable.shape) for variable in model.variables)
+        largest = max(_activation_sizes(model), default=0)
+    stored = sum(math.prod(shape) for shape in header.weight_shapes.values())
+    if parameters > _FREE_PARAMETERS + 2 * stored:
+        raise ModelError(
+            f"{where}: its configuration needs {parameters:,} parameters, and {stored:,} are stored",
+            "the file is damaged, or made to exhaust memory",
+        )
+    if largest > MAX_ACTIVATION:
+        raise ModelError(
+            f"{where}: one of its layers computes {largest:,} values from one image",
+            "the file is damaged, or made to exhaust memory",
+        )
+
+
+def _from_config(header: Header, config: dict[str, Any]) -> Any:
+    import keras
+
+    if header.kind == "keras":
+        return keras.models.model_from_json(json.dumps(config))
+    if config["class_name"] == "Sequential":
+        return keras.Sequential.from_config(config["config"])
+    if config["class_name"] in ("Functional", "Model"):
+        return keras.Model.from_config(config["config"])
+    return None  # load_model says what is wrong with any other class
+
+
+def _activation_sizes(model: Any) -> Iterator[int]:
+    """Values per image of every layer's output, nested models included."""
+    for layer in model.layers:
+        if hasattr(layer, "layers"):
+            yield from _activation_sizes(layer)
+        for node in layer._inbound_nodes:
+            for tensor in node.output_tensors:
+                yield math.prod(n or 1 for n in tuple(tensor.shape)[1:])
+
+
+def _load_copy(header: Header, config: dict[str, Any], *, changed: bool, safe: bool) -> Any:
+    import keras
+
+    with tempfile.TemporaryDirectory(prefix="advcli-") as folder:
+        private = Path(folder) / f"model.{header.kind}"
+        shutil.copyfile(header.path, private)
+        if file_sha256(private) != header.sha256:
+            raise ModelError(f"{shown(header.path)}: changed while it was read", "try again")
+        if changed and header.kind == "h5":
+            _rewrite_h5(private, config)
+        elif changed:
+            private = _rewrite_keras(private, config)
+        return keras.models.load_model(private, compile=False, safe_mode=safe)
+
+
+def _rewrite_h5(private: Path, config: dict[str, Any]) -> None:
+    import h5py
+
+    with h5py.File(private, "r+") as file:
+        del file.attrs["model_config"]
+        # An attribute of fixed length may hold 64 KiB at most: one of variable length any number.
+        file.attrs.create("model_config", json.dumps(config), dtype=h5py.string_dtype())
+
+
+def _rewrite_keras(private: Path, config: dict[str, Any]) -> Path:
+    rewritten = private.with_name("normalised.keras")
+    with zipfile.ZipFile(private) as source, zipfile.ZipFile(rewritten, "w") as target:
+        for info in source.infolist():
+            if info.filename == "config.json":
+                target.writestr("config.json", json.dumps(config))
+                continue
+            with source.open(info) as member, target.open(info.filename, "w") as written:
+                shutil.copyfileobj(member, written)
+    return rewritten
