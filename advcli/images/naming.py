@@ -46,7 +46,7 @@ def _safe(part: str, suffix: str, clashes: bool) -> str:
     ):
         return part
     mark = hashlib.sha256(part.encode("utf-8", "surrogatepass")).hexdigest()[:_HASH]
-    kept = cleaned.encode()[: room - _HASH - 1].decode("utf-8", "ignore").strip(" .") or "_"
+    kept = cleaned.encode()[: room - _HASH - 2].decode("utf-8", "ignore").strip(" .") or "_"
     if _RESERVED.fullmatch(kept.split(".")[0].rstrip()):
-        kept = f"_{kept}"[: len(kept)] if len(kept.encode()) >= room - _HASH - 1 else f"_{kept}"
+        kept = f"_{kept}"
     return f"{kept}~{mark}"
