@@ -133,7 +133,9 @@ def _reasons() -> Iterator[None]:
     except ImageReadError:
         raise
     except UnidentifiedImageError as error:
-        raise ImageReadError("no image in a format that advcli reads") from error
+        raise ImageReadError(
+            "no image in a format that advcli reads (or its header is damaged)"
+        ) from error
     except Image.DecompressionBombError as error:
         raise ImageReadError("a decompression bomb: its size is beyond any limit") from error
     except MemoryError as error:
@@ -153,13 +155,16 @@ def _regular_file(path: Path | str) -> Iterator[BinaryIO]:
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise ImageReadError(f"cannot be opened: {reason}") from error
-    with os.fdopen(descriptor, "rb") as file:
+    try:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
             raise ImageReadError("not a regular file")
         if status.st_size == 0:
             raise ImageReadError("an empty file (0 bytes)")
-        yield file
+        with os.fdopen(descriptor, "rb", closefd=False) as file:
+            yield file
+    finally:
+        os.close(descriptor)
 
 
 def _opened(file: BinaryIO, name: str) -> Image.Image:

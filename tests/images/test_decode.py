@@ -1,0 +1,352 @@
+"""`decode`: orientation, depth, frames, sizes; and nothing but ImageReadError on what is broken."""
+
+import io
+import os
+import struct
+import sys
+import threading
+import time
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image, ImageOps
+
+from advcli.images import decode as module
+from advcli.images.decode import ImageReadError, decode
+
+ZOO = Path(__file__).parents[2] / "../shared/zoo/images"
+FUZZ = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+
+
+def ramp(height: int, width: int, channels: int = 3) -> np.ndarray:
+    values = np.arange(height * width * channels) * 255 // (height * width * channels - 1)
+    return values.reshape(height, width, channels).astype(np.uint8)
+
+
+def encoded(array: np.ndarray, format: str = "PNG", **options: Any) -> bytes:
+    data = io.BytesIO()
+    Image.fromarray(array).save(data, format, **options)
+    return data.getvalue()
+
+
+def chunk(kind: bytes, data: bytes) -> bytes:
+    checksum = struct.pack(">I", zlib.crc32(kind + data))
+    return struct.pack(">I", len(data)) + kind + data + checksum
+
+
+def png_header(width: int, height: int) -> bytes:
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header)
+
+
+NO_PIXELS = chunk(b"IDAT", zlib.compress(b""))
+
+
+def reason(path: Path) -> str:
+    with pytest.raises(ImageReadError) as caught:
+        decode(path, (8, 8, 3))
+    assert caught.value.reason == str(caught.value)
+    assert caught.value.reason.isprintable()
+    return caught.value.reason
+
+
+# --- orientation
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP", "TIFF"])
+def test_exif_orientation(tmp_path: Path, orientation: int, format: str) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    path = tmp_path / "a"
+    options = {"lossless": True} if format == "WEBP" else {}
+    Image.fromarray(ramp(4, 6)).save(path, format, exif=exif, **options)
+    with Image.open(path) as stored:
+        upright = ImageOps.exif_transpose(stored)
+    size = (4, 6) if orientation < 5 else (6, 4)
+    decoded = decode(path, (*size, 3))
+    assert decoded.original_size == size
+    np.testing.assert_array_equal(decoded.pixels, np.asarray(upright))
+    if format != "TIFF":  # Pillow always turns those
+        ignored = decode(path, (4, 6, 3), exif="ignore")
+        assert ignored.original_size == (4, 6)
+        with Image.open(path) as stored:
+            np.testing.assert_array_equal(ignored.pixels, np.asarray(stored))
+
+
+def test_corrupt_exif_costs_the_orientation_only(tmp_path: Path) -> None:
+    path = tmp_path / "a.jpg"
+    path.write_bytes(encoded(ramp(4, 6), "JPEG", exif=b"Exif\0\0II*\0\xff\xff\xff\xff\x01"))
+    assert decode(path, (4, 6, 3)).original_size == (4, 6)
+
+
+# --- depth
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif", ".pgm"])
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_16_bit_grey_is_divided_by_257(tmp_path: Path, suffix: str, channels: int) -> None:
+    values = np.array([[0, 128, 129, 257, 32767, 32768, 65406, 65407, 65535]], np.uint16)
+    path = tmp_path / f"a{suffix}"
+    if suffix == ".pgm":
+        path.write_bytes(b"P5 9 1 65535\n" + values.astype(">u2").tobytes())
+    else:
+        Image.fromarray(values).save(path)
+    pixels = decode(path, (1, 9, channels)).pixels
+    np.testing.assert_array_equal(pixels[0, :, 0], np.round(values[0] / 257))
+    if channels == 4:
+        assert (pixels[:, :, 3] == 255).all()
+
+
+def test_16_bit_big_endian_tiff(tmp_path: Path) -> None:
+    values = np.array([[0, 257 * 7, 65535]], np.uint16)
+    image = Image.frombytes("I;16B", (3, 1), values.astype(">u2").tobytes())
+    image.save(tmp_path / "a.tif")
+    assert decode(tmp_path / "a.tif", (1, 3, 1)).pixels.ravel().tolist() == [0, 7, 255]
+
+
+def test_16_bit_colour_is_at_most_one_level_off(tmp_path: Path) -> None:
+    values = np.random.default_rng(0).integers(0, 65536, (4, 4, 3), dtype=np.uint16)
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
+    header = struct.pack(">IIBBBBB", 4, 4, 16, 2, 0, 0, 0)
+    parts = [chunk(b"IHDR", header), chunk(b"IDAT", zlib.compress(rows)), chunk(b"IEND", b"")]
+    (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(parts))
+    pixels = decode(tmp_path / "a.png", (4, 4, 3)).pixels
+    assert np.abs(pixels - values / 257).max() <= 1
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.int32])
+def test_32_bit_pixels_are_refused_by_name(tmp_path: Path, dtype: type) -> None:
+    Image.fromarray(np.zeros((3, 3), dtype)).save(tmp_path / "a.tif")
+    assert "32-bit" in reason(tmp_path / "a.tif")
+
+
+def test_alpha_is_dropped_not_blended(tmp_path: Path) -> None:
+    clear = np.zeros((2, 2, 4), np.uint8) + np.array([10, 20, 30, 0], np.uint8)
+    (tmp_path / "a.png").write_bytes(encoded(clear))
+    assert decode(tmp_path / "a.png", (2, 2, 3)).pixels[0, 0].tolist() == [10, 20, 30]
+
+
+@pytest.mark.parametrize("format", ["GIF", "PNG", "TIFF", "WEBP"])
+def test_the_first_frame_counts(tmp_path: Path, format: str) -> None:
+    frames = [Image.new("RGB", (3, 2), colour) for colour in ("white", "black", "black")]
+    options = {"lossless": True} if format == "WEBP" else {}
+    frames[0].save(tmp_path / "a", format, save_all=True, append_images=frames[1:], **options)
+    assert (decode(tmp_path / "a", (2, 3, 3)).pixels == 255).all()
+
+
+# --- size
+
+
+def test_pad_keeps_the_whole_image_and_its_shape(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(encoded(np.full((10, 20, 3), 200, np.uint8)))
+    pixels = decode(tmp_path / "a.png", (8, 8, 3), resize="pad").pixels
+    assert (pixels[2:6] == 200).all()
+    assert (pixels[:2] == 0).all()
+    assert (pixels[6:] == 0).all()
+
+
+def test_crop_takes_the_centre(tmp_path: Path) -> None:
+    array = np.zeros((10, 30, 3), np.uint8)
+    array[:, 10:20] = 255
+    (tmp_path / "a.png").write_bytes(encoded(array))
+    assert (decode(tmp_path / "a.png", (10, 10, 3), resize="crop").pixels == 255).all()
+
+
+@pytest.mark.parametrize("resize", ["stretch", "crop", "pad"])
+@pytest.mark.parametrize("size", [(1, 3000), (3000, 1), (1, 1)])
+def test_extreme_shapes(tmp_path: Path, resize: Any, size: tuple[int, int]) -> None:
+    (tmp_path / "a.png").write_bytes(encoded(np.full((*size, 3), 9, np.uint8)))
+    assert decode(tmp_path / "a.png", (5, 7, 3), resize=resize).pixels.shape == (5, 7, 3)
+
+
+@pytest.mark.parametrize("shape", [(8, 8, 2), (8, 8, 5), (0, 8, 3)])
+def test_impossible_shapes_are_the_callers_error(tmp_path: Path, shape: Any) -> None:
+    with pytest.raises(ValueError, match="1, 3 or 4"):
+        decode(tmp_path / "a.png", shape)
+
+
+# --- what is no image
+
+
+def test_reasons(tmp_path: Path) -> None:
+    whole = encoded(ramp(64, 64), "JPEG")
+    files = {
+        "empty.png": (b"", "empty file"),
+        "text.jpg": (b"hello, world", "no image in a format"),
+        "pointer.jpg": (b"version https://git-lfs.github.com/spec/v1\n", "git lfs pull"),
+        "torn.jpg": (whole[: len(whole) // 2], "truncated"),
+        "torn.png": (encoded(ramp(64, 64))[:200], "truncated"),
+        "bomb.png": (png_header(50_000, 50_000) + NO_PIXELS, "decompression bomb"),
+        "large.png": (png_header(12_000, 12_000) + NO_PIXELS, "decompression bomb"),
+        "zero.png": (png_header(0, 5) + NO_PIXELS, "no image in a format"),
+        "script.png": (
+            b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n",
+            "no image in a format",
+        ),
+    }
+    for name, (data, expected) in files.items():
+        (tmp_path / name).write_bytes(data)
+        assert expected in reason(tmp_path / name).lower(), name
+
+
+def test_what_is_no_file(tmp_path: Path) -> None:
+    (tmp_path / "folder.png").mkdir()
+    os.mkfifo(tmp_path / "pipe.png")
+    (tmp_path / "loop.png").symlink_to("loop.png")
+    assert "not a regular file" in reason(tmp_path / "folder.png")
+    assert "not a regular file" in reason(tmp_path / "pipe.png")
+    assert "symbolic link" in reason(tmp_path / "loop.png")
+    assert "No such file" in reason(tmp_path / "missing.png")
+    assert "null" in reason(tmp_path / "a\0b.png")
+    assert "File name too long" in reason(tmp_path / ("x" * 300))
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="needs /proc")
+def test_no_file_stays_open(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(encoded(ramp(4, 4)))
+    (tmp_path / "torn.png").write_bytes(encoded(ramp(4, 4))[:50])
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(20):
+        decode(tmp_path / "a.png", (4, 4, 3))
+        reason(tmp_path / "torn.png")
+        reason(tmp_path)
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_no_permission(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: object) -> int:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(os, "open", refused)
+    assert reason(tmp_path / "a.png") == "cannot be opened: Permission denied"
+
+
+def test_the_content_counts_not_the_name(tmp_path: Path) -> None:
+    (tmp_path / "really-a-jpeg.png").write_bytes(encoded(ramp(4, 4), "JPEG"))
+    assert decode(tmp_path / "really-a-jpeg.png", (4, 4, 3)).original_size == (4, 4)
+
+
+def test_a_text_bomb_in_a_png(tmp_path: Path) -> None:
+    bomb = chunk(b"zTXt", b"k\0\0" + zlib.compress(b"\0" * 90_000_000))
+    (tmp_path / "a.png").write_bytes(png_header(1, 1) + bomb)
+    assert "too large" in reason(tmp_path / "a.png").lower()
+
+
+def test_large_images_take_turns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_LARGE_PIXELS", 10)
+    (tmp_path / "a.png").write_bytes(encoded(ramp(8, 8)))
+    at_once, most = 0, 0
+    converted = module._converted
+
+    def counted(image: Image.Image, mode: str) -> Image.Image:
+        nonlocal at_once, most
+        at_once += 1
+        most = max(most, at_once)
+        time.sleep(0.01)
+        at_once -= 1
+        return converted(image, mode)
+
+    monkeypatch.setattr(module, "_converted", counted)
+    threads = [
+        threading.Thread(target=decode, args=(tmp_path / "a.png", (8, 8, 3))) for _ in range(6)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert most == 1
+
+
+def test_no_warning_of_pillow_reaches_the_user(tmp_path: Path, recwarn: Any) -> None:
+    palette = Image.fromarray(ramp(4, 4)).quantize(16)
+    palette.save(tmp_path / "a.png", transparency=bytes(range(16)))
+    decode(tmp_path / "a.png", (4, 4, 3))
+    assert not recwarn.list
+
+
+def test_decoding_needs_no_tensorflow() -> None:
+    script = (
+        "import advcli.images.stream, advcli.images.writer, sys; sys.exit('keras' in sys.modules)"
+    )
+    assert os.spawnv(os.P_WAIT, sys.executable, [sys.executable, "-c", script]) == 0
+
+
+# --- arbitrary and damaged bytes
+
+
+def only_reads_or_refuses(path: Path, data: bytes, shape: tuple[int, int, int]) -> None:
+    path.write_bytes(data)
+    try:
+        decoded = decode(path, shape)
+    except ImageReadError as error:
+        refused = error.reason
+    else:
+        refused = ""
+        assert decoded.pixels.shape == shape
+    assert len(refused) < 250
+    assert refused == "" or refused.isprintable()
+
+
+HEADS = [
+    *(b"", b"\xff\xd8\xff\xe0", b"\x89PNG\r\n\x1a\n", b"GIF89a", b"BM", b"II*\0", b"MM\0*"),
+    *(b"RIFF\x10\0\0\0WEBPVP8 ", b"P6 2 2 255\n", b"P3 2 2 255\n", b"Pf 2 2 1.0\n", b"qoif"),
+    *(b"\0\0\1\0\1\0", b"\x01\xda\x01\x01", b"\0\0\0\x0cjP  \r\n\x87\n", b"\0\0\0\x1cftypavif"),
+]
+
+
+@settings(FUZZ, max_examples=300)
+@given(st.sampled_from(HEADS), st.binary(max_size=300), st.sampled_from([1, 3, 4]))
+def test_arbitrary_bytes(tmp_path: Path, head: bytes, rest: bytes, channels: int) -> None:
+    only_reads_or_refuses(tmp_path / "a.tga", head + rest, (5, 6, channels))
+
+
+def seeds() -> list[bytes]:
+    colour, grey = ramp(16, 16), ramp(16, 16, 1)[:, :, 0]
+    palette = io.BytesIO()
+    Image.fromarray(colour).quantize(32).save(palette, "PNG", transparency=3)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    return [
+        *(
+            encoded(colour, format)
+            for format in ("PNG", "GIF", "BMP", "TIFF", "PPM", "WEBP", "ICO")
+        ),
+        *(encoded(colour, format) for format in ("SGI", "QOI", "TGA", "JPEG2000")),
+        encoded(colour, "JPEG", exif=exif),
+        encoded(grey, "JPEG", progressive=True),
+        encoded(colour, "TIFF", compression="tiff_lzw", exif=exif),
+        encoded(grey.astype(np.uint16) * 257, "PNG"),
+        palette.getvalue(),
+    ]
+
+
+SEEDS = seeds()
+EDITS = st.lists(st.tuples(st.floats(0, 1), st.binary(max_size=4), st.integers(0, 8)), max_size=6)
+
+
+@settings(FUZZ, max_examples=400)
+@given(st.sampled_from(SEEDS), EDITS, st.floats(0, 1), st.sampled_from([1, 3, 4]))
+def test_damaged_images(
+    tmp_path: Path, data: bytes, edits: list[tuple[float, bytes, int]], keep: float, channels: int
+) -> None:
+    for where, new, drop in edits:
+        at = int(where * len(data))
+        data = data[:at] + new + data[at + drop :]
+    only_reads_or_refuses(tmp_path / "a.tga", data[: int(keep * len(data)) + 1], (5, 6, channels))
+
+
+@pytest.mark.skipif(not ZOO.is_dir(), reason=f"no real images at {ZOO}")
+def test_damaged_real_photographs(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for path in sorted((ZOO / "photographs").iterdir())[:6]:
+        data = bytearray(path.read_bytes())
+        for at in rng.integers(0, len(data), 20):
+            data[at] = rng.integers(256)
+        only_reads_or_refuses(tmp_path / "a", bytes(data), (32, 32, 3))
+        only_reads_or_refuses(tmp_path / "a", bytes(data[: len(data) // 3]), (32, 32, 3))
