@@ -7,6 +7,7 @@ drawn again without the others. Signs follow the Vienna Convention loosely; none
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from functools import cache
 
 import numpy as np
@@ -44,10 +45,10 @@ class Pen:
         self.draw = ImageDraw.Draw(image)
         self.half = image.width / 2
 
-    def _pixels(self, points: list[Point]) -> list[Point]:
+    def _pixels(self, points: Sequence[Point]) -> list[Point]:
         return [(self.half * (1 + x), self.half * (1 + y)) for x, y in points]
 
-    def polygon(self, points: list[Point], colour: Colour) -> None:
+    def polygon(self, points: Sequence[Point], colour: Colour) -> None:
         """Fill a polygon."""
         self.draw.polygon(self._pixels(points), fill=colour)
 
@@ -168,7 +169,7 @@ def background(rng: np.random.Generator) -> Image.Image:
 def placed(image: Image.Image, rng: np.random.Generator) -> Image.Image:
     """Return a sign turned, sheared, shrunk, moved and seen from a little aside."""
     turn, shear = math.radians(rng.uniform(-18, 18)), rng.uniform(-0.15, 0.15)
-    size, squeeze = rng.uniform(0.5, 0.92), rng.uniform(0.75, 1.0)
+    size, squeeze = rng.uniform(0.55, 0.95), rng.uniform(0.75, 1.0)
     rotate = np.array([[math.cos(turn), -math.sin(turn)], [math.sin(turn), math.cos(turn)]])
     forward = size * rotate @ np.array([[squeeze, shear], [0.0, 1.0]])
     inverse = np.linalg.inv(forward)  # Pillow asks where each output pixel comes from
@@ -181,7 +182,7 @@ def placed(image: Image.Image, rng: np.random.Generator) -> Image.Image:
 
 def lit(pixels: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.float64]:
     """Return an image (values 0 to 255) in other light: exposure, contrast, cast, a shadow."""
-    contrast, exposure = rng.uniform(0.45, 1.1), rng.uniform(0.35, 1.25)
+    contrast, exposure = rng.uniform(0.5, 1.1), rng.uniform(0.4, 1.25)
     pixels = (128 + contrast * (pixels - 128)) * exposure * rng.uniform(0.85, 1.15, 3)
     if rng.random() < 0.4:
         angle, edge = rng.uniform(0, 2 * math.pi), rng.uniform(-0.5, 0.5)
@@ -197,7 +198,7 @@ def render(name: str, split: str, number: int, seed: int) -> NDArray[np.uint8]:
     scene = background(rng)
     front = placed(sign(name), rng)
     scene.paste(front, mask=front)
-    if rng.random() < 0.35:  # a branch or a lamp post in the way
+    if rng.random() < 0.3:  # a branch or a lamp post in the way
         x, slant, width = rng.uniform(-0.6, 0.6), rng.uniform(-0.8, 0.8), rng.uniform(0.05, 0.25)
         line = [(x, -1), (x + width, -1), (x + width + slant, 1), (x + slant, 1)]
         Pen(scene).polygon(line, _colour(rng, 20, 120))
