@@ -1,7 +1,7 @@
 """Every error that a user sees.
 
     AdvcliError              exit code 2: refused, nothing was written
-    ├── UsageError           a command line, configuration or attack specification that cannot be met
+    ├── UsageError           a command line, configuration or attack that cannot be met
     ├── ModelError           the model file: unreadable, unsafe, no image classifier
     ├── ImagesError          the folder or its labels: nothing to evaluate, contradictory
     ├── RunError             a run directory that cannot be used as asked

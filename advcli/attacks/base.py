@@ -41,6 +41,8 @@ class Oracle(Protocol):
     sequential attacker would not have asked is computed but neither counted nor judged.
     """
 
+    resolution: float  # the distance between two values of the grid; 0 where there is none
+
     def scores(self, x: Tensor, used: Any = None) -> Tensor:
         """Logits, float32 [S(, Q), K]."""
 

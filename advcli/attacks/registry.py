@@ -45,7 +45,9 @@ def attack_class(name: str) -> type[Attack]:
     found = [
         value
         for value in vars(module).values()
-        if isinstance(value, type) and issubclass(value, Attack) and getattr(value, "name", "") == name
+        if isinstance(value, type)
+        and issubclass(value, Attack)
+        and getattr(value, "name", "") == name
     ]
     if len(found) != 1:
         raise TypeError(f"advcli.attacks.{_MODULES[name]} defines {len(found)} attacks '{name}'")
@@ -69,18 +71,18 @@ def parse_spec(spec: str, default_norm: Norm | None = None) -> Request:
             raise UsageError(f"'{key}' stands twice in '{spec}'", "keep one of them")
         options[key] = value.strip()
     norm = _norm_for(cls, options.pop("norm", None), default_norm)
-    eps = options.pop("eps", None)
+    budget = options.pop("eps", None)
     attack = _build(cls, options, spec)
-    if eps is None:
+    if budget is None:
         return Request(attack, norm)
     if attack.kind == "minimum-norm":
         raise UsageError(
             f"'{name}' looks for the smallest distance and takes no eps",
             "ask for robust accuracy at chosen budgets with --eps",
         )
-    value = parse_eps(eps)
-    check_eps(value, norm)
-    return Request(attack, norm, value)
+    eps = parse_eps(budget)
+    check_eps(eps, norm)
+    return Request(attack, norm, eps)
 
 
 def _norm_for(cls: type[Attack], asked: str | None, default: Norm | None) -> Norm:
@@ -88,9 +90,7 @@ def _norm_for(cls: type[Attack], asked: str | None, default: Norm | None) -> Nor
         return cls.norms[0]
     norm = parse_norm(asked) if asked is not None else default
     if norm is None or norm not in cls.norms:
-        raise UsageError(
-            f"'{cls.name}' has no {norm} form", f"its norms: {', '.join(cls.norms)}"
-        )
+        raise UsageError(f"'{cls.name}' has no {norm} form", f"its norms: {', '.join(cls.norms)}")
     return norm
 
 

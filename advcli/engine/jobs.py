@@ -136,7 +136,9 @@ class Chain:
         """The next job, in order."""
         index = self.launched
         self.launched += 1
-        return Job(self.subject, self._budgets[index // self.restarts], index % self.restarts, index)
+        return Job(
+            self.subject, self._budgets[index // self.restarts], index % self.restarts, index
+        )
 
     def settle(self, index: int, attempt: Attempt) -> list[Outcome]:
         """Take the answer of job `index`; returns the outcomes that are now known."""

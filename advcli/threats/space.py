@@ -105,9 +105,7 @@ class Space:
             count = max(1, round(sparsity * self.size))
             flat = tf.reshape(size, [-1, self.size])
             threshold = tf.math.top_k(flat, k=count, sorted=True).values[:, -1]
-            kept = tf.where(
-                (size >= per_row(threshold, size)) & (size > 0.0), tf.sign(g), 0.0
-            )
+            kept = tf.where((size >= per_row(threshold, size)) & (size > 0.0), tf.sign(g), 0.0)
             return kept / per_row(tf.maximum(norms_of(kept, "l1"), 1.0), kept)
         return normalise_l2(g)
 

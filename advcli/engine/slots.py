@@ -1,0 +1,176 @@
+"""The slots: one compiled tick advances every job by some steps, whatever jobs they are.
+
+The shape is fixed for a run, so is the trace. A row's result depends on nothing but the row, so
+where a tick ends, which slot a job gets and what runs beside it change nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from advcli.attacks.base import Attack, Row
+from advcli.engine.judge import Judge, Record, empty_record
+from advcli.lazy import Tensor, tf
+from advcli.threats.budget import Norm
+from advcli.threats.grid import Grid, Pixels, decode
+from advcli.threats.losses import Goal
+from advcli.threats.randomness import Random
+from advcli.threats.space import Space, select
+
+IDLE, RUNNING, FOUND, ENDED = range(4)
+
+
+class Carry(NamedTuple):
+    """Everything that lives on the device between ticks; leading axis S."""
+
+    row: Row
+    state: Any
+    record: Record
+    k: Tensor  # int32 [S], steps taken
+    status: Tensor  # int32 [S]
+
+
+class Orders(NamedTuple):
+    """What the host wants of a tick; NumPy on the host, leading axis S."""
+
+    refill: Any  # bool: start the job described by the other fields
+    resume: Any  # bool: the success was not confirmed; go on
+    drop: Any  # bool: nobody needs this row any more
+    pixels: Any  # uint8 [S, H, W, C]
+    label: Any  # int32
+    target: Any  # int32, −1 untargeted
+    eps: Any  # float32
+    key: Any  # uint32 [S, 2]
+    restart: Any  # int32
+
+
+def blank_orders(slots: int, shape: tuple[int, int, int]) -> Orders:
+    """Orders that change nothing, to be filled in place."""
+    return Orders(
+        refill=np.zeros(slots, np.bool_),
+        resume=np.zeros(slots, np.bool_),
+        drop=np.zeros(slots, np.bool_),
+        pixels=np.zeros((slots, *shape), np.uint8),
+        label=np.zeros(slots, np.int32),
+        target=np.full(slots, -1, np.int32),
+        eps=np.zeros(slots, np.float32),
+        key=np.zeros((slots, 2), np.uint32),
+        restart=np.zeros(slots, np.int32),
+    )
+
+
+class Slots:
+    """An attack on a model in `slots` rows: `start()` once, then `tick()` until all is answered."""
+
+    def __init__(
+        self,
+        logits: Callable[[Tensor], Tensor],
+        attack: Attack,
+        norm: Norm,
+        shape: tuple[int, int, int],
+        slots: int,
+        pixels: Pixels,
+        jit_compile: bool,
+    ) -> None:
+        self._logits = logits
+        self._attack = attack
+        self._space = Space(norm, shape)
+        self._grid = Grid(pixels, norm)
+        self.slots = slots
+        self.length = attack.length(self._space)
+        self._minimum_norm = attack.kind == "minimum-norm"
+        jit = True if jit_compile else None
+        self.start = tf.function(self._start, jit_compile=jit, autograph=False)
+        self.tick = tf.function(self._tick, jit_compile=jit, autograph=False)
+
+    def _new(self, orders: Orders) -> Carry:
+        row = Row(
+            x0=decode(orders.pixels),
+            goal=Goal(orders.label, orders.target),
+            eps=orders.eps,
+            key=orders.key,
+            restart=orders.restart,
+        )
+        zeros = tf.zeros([self.slots], tf.int32)
+        # −1: no step draws the numbers that init drew
+        state = self._attack.init(row, self._space, Random(row.key, zeros - 1))
+        return Carry(row, state, empty_record(row.x0), zeros, zeros + RUNNING)
+
+    def _start(self, orders: Orders) -> Carry:
+        fresh = self._new(orders)
+        return fresh._replace(status=tf.zeros_like(fresh.status) + IDLE)
+
+    def _tick(
+        self, carry: Carry, orders: Orders, limit: Tensor, enough: Tensor
+    ) -> tuple[Carry, Tensor, Tensor]:
+        """At most `limit` steps, ending early once `enough` rows are done.
+
+        Returns the carry, the candidates (uint8 or float32 [S, H, W, C]) and [steps taken].
+        """
+        carry = tf.cond(
+            tf.reduce_any(orders.refill),
+            lambda: self._mixed(orders.refill, self._new(orders), carry),
+            lambda: carry,
+        )
+        status = tf.where(orders.resume, RUNNING, carry.status)
+        status = tf.where(orders.drop, IDLE, status)
+        record = carry.record._replace(
+            found=carry.record.found & ~orders.resume,
+            distance=tf.where(orders.resume, float("inf"), carry.record.distance),
+            score=tf.where(orders.resume, float("-inf"), carry.record.score),
+        )
+        carry = carry._replace(status=status, record=record)
+
+        def going(n: Tensor, carry: Carry) -> Tensor:
+            running = tf.reduce_any(tf.equal(carry.status, RUNNING))
+            done = tf.reduce_sum(tf.cast(carry.status >= FOUND, tf.int32))
+            return (n < limit) & running & (done < enough)
+
+        n, carry = tf.while_loop(
+            going, lambda n, carry: (n + 1, self._step(carry)), (tf.constant(0), carry)
+        )
+        final = tf.cond(
+            tf.reduce_any(tf.equal(carry.status, ENDED)),
+            lambda: self._candidates(carry),
+            lambda: carry.record.best,
+        )
+        if self._grid.pixels == "uint8":
+            final = tf.cast(tf.round(final * 255.0), tf.uint8)
+        return carry, final, n
+
+    def _mixed(self, mask: Tensor, new: Carry, old: Carry) -> Carry:
+        mixed: Carry = tf.nest.map_structure(lambda a, b: select(mask, a, b), new, old)
+        return mixed
+
+    def _step(self, carry: Carry) -> Carry:
+        active = tf.equal(carry.status, RUNNING)
+        judge = Judge(
+            self._logits,
+            carry.row,
+            active,
+            carry.record,
+            self._space,
+            self._grid,
+            self._attack.access,
+            self._minimum_norm,
+        )
+        random = Random(carry.row.key, carry.k)
+        state, done = self._attack.step(carry.row, carry.state, carry.k, self._space, judge, random)
+        state = tf.nest.map_structure(lambda a, b: select(active, a, b), state, carry.state)
+        k = carry.k + tf.cast(active, tf.int32)
+        status = tf.where(active & (done | (k >= self.length)), ENDED, carry.status)
+        if not self._minimum_norm:
+            status = tf.where(active & judge.record.found, FOUND, status)
+        return Carry(carry.row, state, judge.record, k, status)
+
+    def _candidates(self, carry: Carry) -> Tensor:
+        """Per row: the best point asked about, or what `finish` proposes if nothing succeeded."""
+        proposed = self._attack.finish(carry.row, carry.state, self._space)
+        if proposed is None:
+            return carry.record.best
+        proposed = self._space.project(proposed, carry.row.x0, carry.row.eps)
+        proposed = self._grid.round(proposed, carry.row.x0, carry.row.eps)
+        return select(carry.record.found, carry.record.best, proposed)
