@@ -165,9 +165,8 @@ def _settle_head(loaded: LoadedModel) -> tuple[Head, tuple[Finding, ...]]:
         expected = _sigmoid(logits)
     else:
         expected = output
-    if not np.allclose(expected, output, atol=1e-4, equal_nan=True):
-        head = without_peeling(head)
-    elif head.ending == "logits" and _are_probabilities(output):
+    unpeeled = head.ending == "logits" and _are_probabilities(output)
+    if unpeeled or not np.allclose(expected, output, atol=1e-4, equal_nan=True):
         head = without_peeling(head)
     if head.ending == "probabilities":
         if not _are_probabilities(output):
@@ -215,8 +214,8 @@ def _are_probabilities(output: Array) -> bool:
 
 def _softmax(z: Array) -> Array:
     shifted = np.exp(z.astype(np.float64) - z.max(axis=1, keepdims=True))
-    return shifted / shifted.sum(axis=1, keepdims=True)
+    return np.asarray(shifted / shifted.sum(axis=1, keepdims=True))
 
 
 def _sigmoid(z: Array) -> Array:
-    return 0.5 * (1 + np.tanh(0.5 * z.astype(np.float64)))
+    return np.asarray(0.5 * (1 + np.tanh(0.5 * z.astype(np.float64))))

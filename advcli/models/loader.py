@@ -121,7 +121,8 @@ def _prove_bounded(where: str, header: Header, config: dict[str, Any]) -> None:
     stored = sum(math.prod(shape) for shape in header.weight_shapes.values())
     if parameters > _FREE_PARAMETERS + 2 * stored:
         raise ModelError(
-            f"{where}: its configuration needs {parameters:,} parameters, and {stored:,} are stored",
+            f"{where}: its configuration needs {parameters:,} parameters, "
+            f"and {stored:,} are stored",
             "the file is damaged, or made to exhaust memory",
         )
     if largest > MAX_ACTIVATION:

@@ -58,8 +58,8 @@ def _each(change: Callable[[Config], bool]) -> Callable[[Config], bool]:
     """A rule over single layers, from a change to one layer."""
 
     def apply(config: Config) -> bool:
-        # A list, not a generator: every layer is to be visited, whatever the ones before said.
-        return any([change(layer) for layer in list(every_layer(config))])
+        # A sum, because `any` would stop at the first layer that changed.
+        return sum(change(layer) for layer in list(every_layer(config))) > 0
 
     return apply
 
@@ -176,23 +176,6 @@ def _axis_list(layer: Config) -> bool:
     return True
 
 
-_RETIRED: dict[str, tuple[object, ...]] = {
-    "dynamic": (False, None),
-    "fused": (True, False, None),
-    "renorm": (False, None),
-    "virtual_batch_size": (None,),
-    "quantization_config": (None,),
-}
-
-
-def _retired_options(layer: Config) -> bool:
-    settings = _settings(layer)
-    retired = [key for key, unset in _RETIRED.items() if key in settings and settings[key] in unset]
-    for key in retired:
-        del settings[key]
-    return bool(retired)
-
-
 def _policy(layer: Config) -> bool:
     settings = _settings(layer)
     dtype = settings.get("dtype")
@@ -269,11 +252,6 @@ RULES: tuple[Rule, ...] = (
         "batchnorm-axis-list",
         "a BatchNormalization axis given as [3]",
         _each(_axis_list),
-    ),
-    Rule(
-        "retired-options",
-        "Unrecognized keyword arguments: 'dynamic', 'renorm', 'virtual_batch_size', …",
-        _each(_retired_options),
     ),
     Rule("dtype-policy", "Unknown dtype policy: 'Policy'", _each(_policy)),
     Rule(

@@ -12,6 +12,7 @@ import os
 import re
 import sys
 import tempfile
+import warnings
 from collections.abc import Iterator
 
 from advcli.errors import NoVerdictError, UsageError
@@ -125,7 +126,9 @@ def _hushed() -> Iterator[None]:
         for stream in (1, 2):
             os.dup2(kept.fileno(), stream)
         try:
-            yield
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                yield
         except ImportError as error:
             kept.seek(0)
             last = kept.read().decode(errors="replace").strip().splitlines()[-1:]

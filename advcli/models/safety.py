@@ -6,10 +6,11 @@ layers below compute tensors from tensors; none takes a path, a module's name or
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 from advcli.errors import ModelError
+from advcli.models.classes import ALLOWED, OPERATIONS, RUNS_CODE, TEXT
 from advcli.models.header import Header, Stored
 from advcli.models.sniff import shown
 
@@ -18,74 +19,6 @@ MAX_RATIO = 100
 FREE_BYTES = 2**20
 """Declared bytes may exceed stored ones by `MAX_RATIO` (compression), beyond a free megabyte."""
 
-_ALLOWED = frozenset(
-    """
-    Sequential Functional Model InputLayer
-    Dense EinsumDense Embedding Activation Identity Masking Conv1D Conv2D Conv3D
-    Conv1DTranspose Conv2DTranspose Conv3DTranspose DepthwiseConv1D DepthwiseConv2D
-    SeparableConv1D SeparableConv2D Convolution1D Convolution2D Convolution2DTranspose
-    SeparableConvolution1D SeparableConvolution2D AtrousConvolution2D Deconvolution2D
-    AveragePooling1D AveragePooling2D AveragePooling3D AvgPool1D AvgPool2D AvgPool3D
-    MaxPooling1D MaxPooling2D MaxPooling3D MaxPool1D MaxPool2D MaxPool3D
-    GlobalAveragePooling1D GlobalAveragePooling2D GlobalAveragePooling3D GlobalAvgPool1D
-    GlobalAvgPool2D GlobalMaxPooling1D GlobalMaxPooling2D GlobalMaxPooling3D GlobalMaxPool1D
-    GlobalMaxPool2D AdaptiveAveragePooling2D AdaptiveMaxPooling2D
-    BatchNormalization BatchNormalizationV1 BatchNormalizationV2 SyncBatchNormalization
-    LayerNormalization GroupNormalization RMSNormalization UnitNormalization
-    SpectralNormalization Normalization
-    Dropout SpatialDropout1D SpatialDropout2D SpatialDropout3D AlphaDropout GaussianDropout
-    GaussianNoise ActivityRegularization
-    Flatten Reshape Permute RepeatVector Cropping1D Cropping2D Cropping3D ZeroPadding1D
-    ZeroPadding2D ZeroPadding3D UpSampling1D UpSampling2D UpSampling3D
-    Add Average Concatenate Dot Maximum Minimum Multiply Subtract Merge
-    ReLU LeakyReLU PReLU ELU Softmax ThresholdedReLU
-    LSTM GRU SimpleRNN RNN LSTMCell GRUCell SimpleRNNCell StackedRNNCells ConvLSTM1D ConvLSTM2D
-    Bidirectional TimeDistributed
-    Attention AdditiveAttention MultiHeadAttention GroupQueryAttention
-    Rescaling Resizing CenterCrop RandomFlip RandomRotation RandomZoom RandomTranslation
-    RandomContrast RandomBrightness RandomCrop RandomHeight RandomWidth RandomShear
-    RandomPerspective RandomSaturation RandomHue RandomGrayscale RandomInvert RandomErasing
-    RandomSharpness RandomPosterization RandomColorJitter RandomColorDegeneration
-    RandomGaussianBlur RandomElasticTransform AutoContrast Equalization Solarization AugMix
-    RandAugment CutMix MixUp
-    Constant GlorotNormal GlorotUniform HeNormal HeUniform LecunNormal LecunUniform Ones Zeros
-    Orthogonal OrthogonalInitializer IdentityInitializer RandomNormal RandomUniform
-    TruncatedNormal VarianceScaling
-    L1 L2 L1L2 OrthogonalRegularizer MaxNorm MinMaxNorm NonNeg UnitNorm
-    DTypePolicy Policy FloatDTypePolicy DTypePolicyMap
-    TensorShape SeedGenerator __tuple__ __tensor__ __numpy__ __keras_tensor__ slice __ellipsis__
-    """.split()
-)
-
-# Keras 3 keeps operations that a functional model applies to its tensors under these names.
-_OPERATIONS = frozenset(
-    """
-    Absolute Abs Divide TrueDivide Power Square Sqrt Rsqrt Exp Log Negative Mean Sum Max Min Clip
-    Relu Relu6 Sigmoid LogSoftmax LogSigmoid Tanh Silu Gelu Elu Selu LeakyRelu HardSigmoid
-    HardSilu Softplus Softsign GetItem Transpose ExpandDims Squeeze BroadcastTo Cast Stack Pad
-    Matmul Einsum Reshape Concatenate Split Conv DepthwiseConv MaxPool AveragePool Normalize
-    """.split()
-)
-
-_RUNS_CODE: Mapping[str, str] = {
-    "Lambda": "Python code stored in the file",
-    "__lambda__": "Python code stored in the file",
-    "TFOpLambda": "a TensorFlow function named in the file",
-    "SlicingOpLambda": "a TensorFlow function named in the file",
-    "TensorFlowOpLayer": "a TensorFlow graph stored in the file",
-    "TFSMLayer": "a TensorFlow SavedModel from another path",
-    "TorchModuleWrapper": "a PyTorch pickle",
-    "JaxLayer": "a JAX function stored in the file",
-    "FlaxLayer": "a Flax module stored in the file",
-    "function": "a Python function named in the file",
-}
-
-_TEXT = frozenset(
-    """
-    StringLookup IntegerLookup TextVectorization Hashing HashedCrossing CategoryEncoding
-    Discretization IndexLookup CategoryCrossing
-    """.split()
-)
 _MODULE_ROOTS = ("keras", "builtins", "tensorflow.keras", "tensorflow.python.keras", "tf_keras")
 
 
@@ -108,7 +41,7 @@ def scan(header: Header, *, allow_unsafe: bool = False) -> tuple[str, ...]:
             raise ModelError(
                 f"{where}: {reason}",
                 "if you trust the file's author: --allow-unsafe-model"
-                if name in _RUNS_CODE
+                if name in RUNS_CODE
                 else "only layers that Keras itself provides can be loaded",
             )
         runs[reason] = None
@@ -151,7 +84,7 @@ def _suspects(config: object) -> Iterator[tuple[str, str, bool]]:
         # What trained the model is neither built nor run by a load with compile=False.
         pending.extend(value for key, value in item.items() if key != "compile_config")
         if "function_type" in item and item["function_type"] != "function":
-            yield "Lambda", f"carries {_RUNS_CODE['Lambda']} (function_type)", False
+            yield "Lambda", f"carries {RUNS_CODE['Lambda']} (function_type)", False
         name = item.get("class_name")
         if name is None:
             continue
@@ -165,17 +98,17 @@ def _judge(item: dict[str, Any], name: object) -> Iterator[tuple[str, str, bool]
     inner = item.get("config")
     called = inner.get("name") if isinstance(inner, dict) else inner
     label = f"{shown(name, 60)!r}" + (f" ({shown(called, 60)})" if isinstance(called, str) else "")
-    if name in _RUNS_CODE:
-        yield name, f"its layer {label} runs {_RUNS_CODE[name]}", False
-    elif name in _TEXT:
+    if name in RUNS_CODE:
+        yield name, f"its layer {label} runs {RUNS_CODE[name]}", False
+    elif name in TEXT:
         yield name, f"its layer {label} takes text or categories, so it is no image model", True
-    elif name not in _ALLOWED and not (name in _OPERATIONS and "module" in item):
+    elif name not in ALLOWED and not (name in OPERATIONS and "module" in item):
         yield name, f"its layer {label} is none of Keras's own", False
     module = item.get("module")
     if module is not None and not _own(module):
         yield name, f"its layer {label} comes from the module {shown(module, 60)!r}", False
     registered = item.get("registered_name")
-    if registered not in (None, "", name) and name not in _RUNS_CODE:
+    if registered not in (None, "", name) and name not in RUNS_CODE:
         yield name, f"its layer {label} is registered as {shown(registered, 60)!r}", False
 
 
