@@ -1,0 +1,188 @@
+"""Gates: the least robustness that a model must show, and the verdict on it.
+
+    40, 40%          every worst case (the lowest over all norms and eps that were run)
+    clean=90         accuracy on the clean images
+    pgd=40           the lowest robust accuracy of an attack;  pgd@8/255=40 at one eps
+    linf@8/255=40    the worst case there
+    class:cat=30     the lowest worst case of one class
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any, Literal
+
+from advcli.audit.plan import Phase
+from advcli.errors import UsageError
+from advcli.threats.budget import NORMS, format_eps, parse_eps, same_eps
+
+__all__ = ["Gate", "check_classes", "check_planned", "judge", "parse_gate"]
+
+Kind = Literal["worst", "clean", "attack", "norm", "class"]
+_HOW = "write --fail-under 40, clean=90, pgd=40, pgd@8/255=40, linf@8/255=40 or class:NAME=30"
+
+
+@dataclass(frozen=True)
+class Gate:
+    """`text` as given; `threshold` a fraction in [0, 1]; `subject` an attack, norm or class."""
+
+    text: str
+    kind: Kind
+    threshold: float
+    subject: str = ""
+    eps: float | None = None
+
+
+def parse_gate(text: str) -> Gate:
+    """Raises UsageError for what is no gate, or could be meant in two ways."""
+    scope, _, percent = text.strip().rpartition("=")
+    threshold = _threshold(percent, text)
+    scope = scope.strip()
+    if not scope:
+        return Gate(text, "worst", threshold)
+    if scope == "clean":
+        return Gate(text, "clean", threshold)
+    if scope.startswith("class:") and len(scope) > len("class:"):
+        return Gate(text, "class", threshold, scope.removeprefix("class:"))
+    subject, at, budget = scope.partition("@")
+    eps = parse_eps(budget) if at else None
+    if subject in NORMS:
+        if eps is None:
+            raise UsageError(f"--fail-under {text}: a norm needs its eps", f"e.g. {subject}@8/255=40")
+        return Gate(text, "norm", threshold, subject, eps)
+    if not subject:
+        raise UsageError(f"--fail-under {text}: the scope names nothing", _HOW)
+    return Gate(text, "attack", threshold, subject, eps)
+
+
+def _threshold(percent: str, text: str) -> float:
+    try:
+        exact = Fraction(percent.strip().removesuffix("%"))
+        value = float(exact)
+    except (ValueError, ZeroDivisionError, OverflowError):
+        raise UsageError(f"--fail-under {text}: '{percent}' is no percentage", _HOW) from None
+    if 0 < value < 1 and not percent.strip().endswith("%"):
+        raise UsageError(
+            f"--fail-under {text}: {value:g} could mean {value:g} % or {100 * value:g} %",
+            f"write {100 * value:g} for {100 * value:g} %, or {value:g}% for less than one percent",
+        )
+    if not 0 <= value <= 100:
+        raise UsageError(f"--fail-under {text}: {percent} is not between 0 and 100", _HOW)
+    return float(exact / 100)  # rounded once, as count / total is: 33.3 % of 1000 is equality
+
+
+def check_planned(gates: Iterable[Gate], phases: Sequence[Phase], *, targeted: bool) -> None:
+    """Raises UsageError for a gate on what will not be run.
+
+    A phase whose eps is still unknown may turn out to have any.
+    """
+    for gate in gates:
+        if gate.kind == "clean":
+            continue
+        if gate.kind != "attack" and targeted:
+            raise UsageError(
+                f"--fail-under {gate.text}: targeted attacks have no worst case",
+                "gate on an attack by name, e.g. pgd=40",
+            )
+        if gate.kind == "attack":
+            chosen = [p for p in phases if gate.subject in (p.spec, p.attack.name)]
+        elif gate.kind == "norm":
+            chosen = [p for p in phases if p.norm == gate.subject]
+        else:
+            chosen = list(phases)
+        if gate.eps is not None:
+            wanted = gate.eps
+            chosen = [
+                p for p in chosen if not p.eps or any(same_eps(eps, wanted) for eps in p.eps)
+            ]
+        if not chosen:
+            raise UsageError(
+                f"--fail-under {gate.text}: that is not run here",
+                "planned: " + "; ".join(_planned(phase) for phase in phases),
+            )
+
+
+def check_classes(gates: Iterable[Gate], names: Sequence[str]) -> None:
+    """Raises UsageError for a gate on a class that the folder does not name."""
+    for gate in gates:
+        if gate.kind == "class" and gate.subject not in names:
+            raise UsageError(
+                f"--fail-under {gate.text}: there is no class '{gate.subject}'",
+                "classes: " + ", ".join(names[:12]) + (", …" if len(names) > 12 else ""),
+            )
+
+
+def _planned(phase: Phase) -> str:
+    at = ",".join(format_eps(eps) for eps in phase.eps) or "its default eps"
+    return f"{phase.spec} in {phase.norm} at {at}"
+
+
+def judge(gates: Sequence[Gate], summary: dict[str, Any], *, exit_zero: bool) -> dict[str, Any]:
+    """`{gates, verdict, exit_code}` for a summary that has its figures and its soundness.
+
+    A gate that fails on suspect figures still fails, because those are upper bounds; one that
+    would pass on them is inconclusive. Errors on images leave no verdict.
+    """
+    errors = any(row["errors"] for row in summary["attacks"]) or summary["clean"]["errors"]
+    suspect = summary["soundness"]["verdict"] == "suspect"
+    rows = [_judge_one(gate, summary, suspect=suspect, errors=bool(errors)) for gate in gates]
+    verdicts = {row["verdict"] for row in rows}
+    if errors:
+        verdict, code = "inconclusive", 3
+    elif not rows:
+        verdict, code = "none", 0
+    elif "fail" in verdicts:
+        verdict, code = "fail", 0 if exit_zero else 1
+    elif "inconclusive" in verdicts:
+        verdict, code = "inconclusive", 3
+    else:
+        verdict, code = "pass", 0
+    return {"gates": rows, "verdict": verdict, "exit_code": code}
+
+
+def _judge_one(
+    gate: Gate, summary: dict[str, Any], *, suspect: bool, errors: bool
+) -> dict[str, Any]:
+    found = [(value, ci) for value, ci in _figures(gate, summary) if value is not None]
+    value, ci95 = min(found, key=lambda pair: pair[0], default=(None, None))
+    if value is None or errors:
+        verdict = "inconclusive"
+    elif value < gate.threshold:
+        verdict = "fail"
+    else:
+        verdict = "inconclusive" if suspect else "pass"
+    return {
+        "gate": gate.text,
+        "threshold": gate.threshold,
+        "value": value,
+        "ci95": ci95,
+        "verdict": verdict,
+    }
+
+
+def _figures(gate: Gate, summary: dict[str, Any]) -> list[tuple[float | None, Any]]:
+    def at(row: dict[str, Any]) -> bool:
+        return gate.eps is None or same_eps(row["eps"], gate.eps)
+
+    if gate.kind == "clean":
+        return [(summary["clean"]["accuracy"], summary["clean"]["ci95"])]
+    if gate.kind == "attack":
+        return [
+            (row["robust_accuracy"], row["ci95"])
+            for row in summary["attacks"]
+            if gate.subject in (row["attack"], row["attack"].partition(":")[0]) and at(row)
+        ]
+    if gate.kind == "class":
+        return [
+            (row["robust_accuracy"], row["ci95"])
+            for entry in summary["per_class"]
+            if entry["class"] == gate.subject
+            for row in entry["worst_case"]
+        ]
+    return [
+        (row["robust_accuracy"], row["ci95"])
+        for row in summary["worst_case"]
+        if (gate.kind == "worst" or row["norm"] == gate.subject) and at(row)
+    ]

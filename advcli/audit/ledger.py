@@ -1,0 +1,170 @@
+"""A run's answers in memory: what the journal says, reduced to what figures and phases need.
+
+About a hundred bytes per image and per answer; pixels and paths of files stay on disk.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from advcli.audit.plan import Phase
+from advcli.threats.budget import same_eps
+
+__all__ = ["Answer", "Clean", "Ledger", "Tally"]
+
+_TOLERANCE = 1 + 1e-6
+
+
+class Clean(NamedTuple):
+    """One image's clean line. `sha256` is None where the file could not be read, `prediction`
+    where the model's output was not finite; `error` says why."""
+
+    sha256: str | None
+    label: int | None
+    prediction: int | None
+    target: int | None
+    error: str | None
+
+    @property
+    def correct(self) -> bool:
+        return self.prediction is not None and self.prediction == self.label
+
+    @property
+    def attacked(self) -> bool:
+        """Whether it enters the figures of an attack: correct, and not already at its target."""
+        return self.correct and self.label != self.target
+
+
+class Answer(NamedTuple):
+    """One attack line. `success`: the attack's goal was met. `lost`: the label was not kept (the
+    same, unless the attack is targeted). `distance` is in the phase's norm.
+
+    `stalled`: the gradient was exactly zero in more than half of the gradient steps.
+    """
+
+    success: bool
+    lost: bool
+    distance: float
+    stalled: bool = False
+    nonfinite: bool = False
+    error: bool = False
+
+    def broken_at(self, eps: float, *, minimum: bool) -> bool:
+        """Whether the image counts as fooled at `eps`."""
+        if self.error:
+            return False
+        if minimum:
+            return self.success and self.distance <= eps * _TOLERANCE
+        return self.lost
+
+
+@dataclass(slots=True)
+class Tally:
+    """Sums over the lines of one attack, norm and eps."""
+
+    forwards: int = 0
+    gradients: int = 0
+
+
+@dataclass
+class Ledger:
+    """`clean`: image -> its clean line, in the journal's order. `answers`: (attack, norm, eps) ->
+    image -> answer, eps None for minimum-norm attacks."""
+
+    clean: dict[str, Clean] = field(default_factory=dict)
+    answers: dict[tuple[str, str, float | None], dict[str, Answer]] = field(default_factory=dict)
+    tallies: dict[tuple[str, str, float | None], Tally] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, lines: Iterable[dict[str, Any]]) -> Ledger:
+        ledger = cls()
+        for line in lines:
+            ledger.add(line)
+        return ledger
+
+    def add(self, line: dict[str, Any]) -> None:
+        """Take one journal line; a second line about the same thing changes nothing."""
+        image = line["image"]
+        if line["attack"] == "clean":
+            self.clean.setdefault(
+                image,
+                Clean(
+                    line["sha256"],
+                    line["label"],
+                    line["clean_prediction"],
+                    line.get("target"),
+                    line["error"],
+                ),
+            )
+            return
+        key = self._key(line["attack"], line["norm"], line["eps"])
+        answers = self.answers.setdefault(key, {})
+        if image in answers:
+            return
+        tally = self.tallies.setdefault(key, Tally())
+        tally.forwards += line["forwards"]
+        tally.gradients += line["gradients"]
+        distance = line["distance"][line["norm"]] if line["distance"] else None
+        clean, success = self.clean[image], bool(line["success"])
+        answers[image] = Answer(
+            success=success,
+            lost=success if clean.target is None else line["adversarial_prediction"] != clean.label,
+            distance=math.inf if distance is None else distance,
+            stalled=2 * line.get("stalled", 0) > line["gradients"],
+            nonfinite=bool(line.get("nonfinite", False)),
+            error=line["error"] is not None,
+        )
+
+    def _key(
+        self, attack: str, norm: str, eps: float | None
+    ) -> tuple[str, str, float | None]:
+        if eps is not None:
+            for known in self.answers:
+                if known[:2] == (attack, norm) and known[2] is not None and same_eps(known[2], eps):
+                    return known
+        return attack, norm, eps
+
+    def of(self, phase: Phase, eps: float) -> dict[str, Answer]:
+        """The answers that speak about `phase` at `eps`."""
+        return self.answers.get(self._key(*phase.key, None if phase.minimum else eps), {})
+
+    def tally(self, phase: Phase, eps: float) -> Tally:
+        """Calls spent on `phase` at `eps`; a minimum-norm attack's whole search at every eps."""
+        return self.tallies.get(self._key(*phase.key, None if phase.minimum else eps), Tally())
+
+    def evaluated(self) -> Iterator[tuple[str, Clean]]:
+        """Images that could be read, in the journal's order."""
+        return ((image, clean) for image, clean in self.clean.items() if clean.sha256 is not None)
+
+    def before(self, phases: Iterable[Phase], phase: Phase, eps: float) -> set[str]:
+        """Images that the earlier phases of `phase`'s cascade broke at `eps` in its norm."""
+        broken: set[str] = set()
+        if not phase.cascade:
+            return broken
+        for earlier in phases:
+            if earlier.key == phase.key:
+                break
+            if earlier.cascade and earlier.norm == phase.norm:
+                broken.update(
+                    image
+                    for image, answer in self.of(earlier, eps).items()
+                    if answer.broken_at(eps, minimum=earlier.minimum)
+                )
+        return broken
+
+    def restricted(self, images: Iterable[str] | None) -> Ledger:
+        """Only these images; None: all."""
+        if images is None:
+            return self
+        wanted = set(images)
+        return Ledger(
+            {i: c for i, c in self.clean.items() if i in wanted},
+            {
+                key: {i: a for i, a in found.items() if i in wanted}
+                for key, found in self.answers.items()
+            },
+            self.tallies,
+        )

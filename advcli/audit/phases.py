@@ -1,0 +1,353 @@
+"""The passes of a run: every image once unperturbed, then each attack over those still standing."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from advcli.audit.directory import RunDirectory
+from advcli.audit.journal import Journal, read_lines
+from advcli.audit.ledger import Ledger
+from advcli.audit.plan import AuditConfig, Phase, Target, pick_target
+from advcli.engine.jobs import Outcome, Subject
+from advcli.engine.run import Engine
+from advcli.errors import RunError
+from advcli.images.stream import ImageStream, LoadedImage
+from advcli.images.text import printable
+from advcli.images.writer import ImageWriter
+from advcli.threats.budget import same_eps
+
+if TYPE_CHECKING:
+    from advcli.audit.run import Watcher
+
+__all__ = ["Worker"]
+
+Line = dict[str, Any]
+
+
+class Worker:
+    """Carries out the passes of one run; every answer goes to the journal and into the ledger."""
+
+    def __init__(
+        self,
+        config: AuditConfig,
+        engine: Engine,
+        stream: ImageStream,
+        directory: RunDirectory,
+        journal: Journal,
+        ledger: Ledger,
+        watcher: Watcher,
+    ) -> None:
+        self._config = config
+        self._engine = engine
+        self._stream = stream
+        self._directory = directory
+        self._journal = journal
+        self._ledger = ledger
+        self._watcher = watcher
+        self._writes = config.command == "attack" or config.save_images
+        self._suffix = ".npy" if config.pixels == "float" else ".png"
+        self._pending: deque[tuple[Future[str] | None, Line]] = deque()
+        self._seen: list[str] = []
+        self._resized = 0
+        self._resized_example: dict[str, Any] | None = None
+        self.timings: dict[str, dict[str, float]] = {}
+
+    # --- unperturbed -------------------------------------------------------------------------
+
+    def clean_pass(self, target: Target | None) -> None:
+        """Asks the model about every image that the journal does not know yet.
+
+        Raises RunError for an image that the journal knows as another one.
+        """
+        known = self._ledger.clean
+        self._watcher.begin("clean", self._stream.count)
+        batch: list[LoadedImage] = []
+        with ImageWriter() as writer:
+            try:
+                for image in self._stream:
+                    self._note_size(image)
+                    path = image.ref.path
+                    self._seen.append(path)
+                    if path in known:
+                        self._check_known(image)
+                    elif image.pixels is None:
+                        self._record(None, self._clean_line(image, None, None, image.error))
+                    else:
+                        batch.append(image)
+                    if len(batch) >= self._engine.batch_size:
+                        self._predict(batch, target, writer)
+                    self._watcher.advance(len(self._seen) - len(batch), None)
+                self._predict(batch, target, writer)
+                self._watcher.advance(len(self._seen), None)
+            finally:
+                self._drain(wait=True)
+        self._watcher.end()
+
+    def images_facts(self) -> dict[str, Any]:
+        """What run.json's `images` learns from the clean pass."""
+        beyond = set(self._ledger.clean) - set(self._seen)
+        resized = None
+        if self._resized_example is not None:
+            resized = {"count": self._resized, **self._resized_example}
+        return {"resized": resized, "selected": self._seen if beyond else None}
+
+    def _predict(
+        self, batch: list[LoadedImage], target: Target | None, writer: ImageWriter
+    ) -> None:
+        if not batch:
+            return
+        answer = self._engine.predict(
+            np.stack([image.pixels for image in batch if image.pixels is not None])
+        )
+        for image, prediction, logits in zip(batch, answer.prediction, answer.logits, strict=True):
+            finite = bool(np.isfinite(logits).all())
+            guess = int(prediction) if finite else None
+            label = image.ref.label if image.ref.label is not None else guess
+            wanted = None
+            if target is not None and label is not None and finite:
+                wanted = pick_target(target, label, logits.tolist())
+            error = None if finite else "the model's output is not finite"
+            future = None
+            if self._writes and image.pixels is not None:
+                path = self._directory.root / self._directory.clean_file(image.ref.path)
+                future = writer.submit(path, image.pixels)
+            line = self._clean_line(image, label, guess, error)
+            self._record(future, line if target is None else line | {"target": wanted})
+        batch.clear()
+
+    def _clean_line(
+        self, image: LoadedImage, label: int | None, prediction: int | None, error: str | None
+    ) -> Line:
+        return {
+            "image": image.ref.path,
+            "attack": "clean",
+            "sha256": image.sha256,
+            "label": label if label is not None else image.ref.label,
+            "clean_prediction": prediction,
+            "error": error,
+        }
+
+    def _check_known(self, image: LoadedImage) -> None:
+        before = self._ledger.clean[image.ref.path]
+        shown = printable(image.ref.path, 60)
+        if before.sha256 != image.sha256:
+            raise RunError(
+                f"{shown} is another image than in the run: sha256 "
+                f"{str(before.sha256)[:12]} there, {str(image.sha256)[:12]} now",
+                "give another --out, or the images that the run began with",
+            )
+        if image.ref.label is not None and before.label != image.ref.label:
+            raise RunError(
+                f"{shown} has label {before.label} in the run, {image.ref.label} now",
+                "give another --out, or the labels that the run began with",
+            )
+
+    def _note_size(self, image: LoadedImage) -> None:
+        size = image.original_size
+        if size is None or size == self._stream.shape[:2]:
+            return
+        self._resized += 1
+        if self._resized_example is None:
+            self._resized_example = {
+                "example": image.ref.path,
+                "from": list(size),
+                "to": list(self._stream.shape[:2]),
+            }
+
+    # --- attacks -----------------------------------------------------------------------------
+
+    def attack_pass(self, phase: Phase, phases: tuple[Phase, ...]) -> None:
+        """Runs `phase` on every image that it is to see and has no answer for."""
+        selected = set(self._seen)
+        todo, repeats = self._open_questions(phase, phases, selected)
+        self._copy_repeats(phase, repeats)
+        if not todo:
+            return
+        meter = _Meter(self._watcher, self._ledger, phase, phases, todo)
+        self._watcher.begin(phase.spec, len(todo))
+        try:
+            with ImageWriter() as writer:
+                try:
+                    subjects = self._subjects(phase, todo, meter)
+                    for outcome in self._engine.run(phase.attack, phase.norm, subjects):
+                        self._take(phase, outcome, writer)
+                        meter.answered(outcome.key, outcome.eps, fooled=outcome.success)
+                        self._drain(wait=False)
+                finally:
+                    self._drain(wait=True)
+        finally:
+            stats = self._engine.stats
+            self.timings[f"{phase.spec} {phase.norm}"] = {
+                "seconds": stats.seconds,
+                "trace_seconds": stats.trace_seconds,
+                "model_seconds": stats.model_seconds,
+                "images": meter.done,
+            }
+        self._watcher.end()
+
+    def _open_questions(
+        self, phase: Phase, phases: tuple[Phase, ...], selected: set[str]
+    ) -> tuple[dict[str, tuple[float, ...]], dict[tuple[str, float], float]]:
+        """(image -> budgets to be answered; (image, larger eps) -> smaller eps that answers it)."""
+        before = {eps: self._ledger.before(phases, phase, eps) for eps in phase.eps}
+        answers = {eps: self._ledger.of(phase, eps) for eps in phase.eps}
+        todo: dict[str, tuple[float, ...]] = {}
+        repeats: dict[tuple[str, float], float] = {}
+        for image, clean in self._ledger.evaluated():
+            if image not in selected or clean.prediction is None:
+                continue
+            wrong = self._config.include_misclassified and clean.label != clean.target
+            if not clean.attacked and not (wrong and not clean.correct):
+                continue
+            standing = [eps for eps in phase.eps if image not in before[eps]]
+            missing: list[float] = []
+            fooled_at: float | None = None
+            for eps in standing:
+                answer = answers[eps].get(image)
+                if answer is None and fooled_at is not None:
+                    repeats[image, eps] = fooled_at
+                elif answer is None:
+                    missing.append(eps)
+                elif answer.success and not phase.minimum and fooled_at is None:
+                    fooled_at = eps
+            if missing:
+                todo[image] = () if phase.minimum else tuple(missing)
+        return todo, repeats
+
+    def _subjects(
+        self, phase: Phase, todo: dict[str, tuple[float, ...]], meter: _Meter
+    ) -> Iterator[Subject]:
+        for image in self._stream.subset(todo):
+            path = image.ref.path
+            clean = self._ledger.clean[path]
+            if image.pixels is None or image.sha256 != clean.sha256 or clean.label is None:
+                reason = image.error or "the file changed while it was being evaluated"
+                for eps in todo[path] or (None,):
+                    self._record(None, self._failed_line(phase, path, eps, reason))
+                    meter.answered(path, eps, fooled=False)
+                continue
+            yield Subject(
+                key=path,
+                pixels=image.pixels,
+                label=clean.label,
+                sha256=image.sha256,
+                eps=todo[path],
+                target=clean.target,
+            )
+
+    def _take(self, phase: Phase, outcome: Outcome, writer: ImageWriter) -> None:
+        line: Line = {
+            "image": outcome.key,
+            "attack": phase.spec,
+            "norm": phase.norm,
+            "eps": outcome.eps,
+            "success": outcome.success,
+            "adversarial_prediction": outcome.prediction,
+            "distance": outcome.distance,
+            "forwards": outcome.forwards,
+            "gradients": outcome.gradients,
+            "steps": outcome.steps,
+            "seed": outcome.seed,
+            "file": None,
+            "error": None,
+            "stalled": outcome.stalled,
+            "nonfinite": outcome.nonfinite,
+        }
+        future = None
+        if self._writes and (outcome.success or not self._config.only_fooled):
+            eps = outcome.eps if outcome.same_as is None else outcome.same_as
+            line["file"] = self._directory.perturbed_file(phase, eps, outcome.key, self._suffix)
+            if outcome.same_as is None:
+                future = writer.submit(self._directory.root / line["file"], outcome.point)
+        self._record(future, line)
+
+    def _failed_line(self, phase: Phase, image: str, eps: float | None, reason: str) -> Line:
+        return {
+            "image": image,
+            "attack": phase.spec,
+            "norm": phase.norm,
+            "eps": eps,
+            "success": False,
+            "adversarial_prediction": None,
+            "distance": None,
+            "forwards": 0,
+            "gradients": 0,
+            "steps": 0,
+            "seed": self._config.seed,
+            "file": None,
+            "error": reason,
+            "stalled": 0,
+            "nonfinite": False,
+        }
+
+    def _copy_repeats(self, phase: Phase, repeats: dict[tuple[str, float], float]) -> None:
+        """An image fooled at one eps is fooled at every larger one: the lines that say so."""
+        if not repeats:
+            return
+        sources = {image: smaller for (image, _), smaller in repeats.items()}
+        found: dict[str, Line] = {}
+        for line in read_lines(self._directory.journal_file):
+            smaller = sources.get(line["image"])
+            if smaller is None or (line["attack"], line.get("norm")) != phase.key:
+                continue
+            if same_eps(line["eps"], smaller):
+                found[line["image"]] = line
+        unpaid = {"forwards": 0, "gradients": 0, "steps": 0, "stalled": 0}
+        for image, eps in repeats:
+            self._record(None, found[image] | unpaid | {"eps": eps})
+
+    # --- the journal -------------------------------------------------------------------------
+
+    def _record(self, future: Future[str] | None, line: Line) -> None:
+        """Queues a line behind its image: a line in the journal has its file on disk."""
+        self._pending.append((future, line))
+        self._drain(wait=False)
+
+    def _drain(self, *, wait: bool) -> None:
+        while self._pending:
+            future, line = self._pending[0]
+            if future is not None:
+                if not wait and not future.done():
+                    return
+                future.result()
+            self._pending.popleft()
+            self._journal.append(line)
+            self._ledger.add(line)
+
+
+class _Meter:
+    """Counts finished images of a phase, and who is robust so far at its largest eps."""
+
+    def __init__(
+        self,
+        watcher: Watcher,
+        ledger: Ledger,
+        phase: Phase,
+        phases: tuple[Phase, ...],
+        todo: dict[str, tuple[float, ...]],
+    ) -> None:
+        largest = phase.eps[-1]
+        self._watcher = watcher
+        self._todo = todo
+        self._attacked = {image for image, clean in ledger.evaluated() if clean.attacked}
+        broken = ledger.before(phases, phase, largest)
+        broken |= {
+            image
+            for image, answer in ledger.of(phase, largest).items()
+            if answer.broken_at(largest, minimum=phase.minimum)
+        }
+        self._broken = broken & self._attacked
+        self.done = 0
+
+    def answered(self, image: str, eps: float | None, *, fooled: bool) -> None:
+        if fooled and image in self._attacked:
+            self._broken.add(image)
+        asked = self._todo[image]
+        if eps is None or not asked or same_eps(eps, asked[-1]):
+            self.done += 1
+            self._watcher.advance(self.done, len(self._attacked) - len(self._broken))

@@ -1,0 +1,222 @@
+"""From what was asked to what is run: the configuration, its phases and its targets.
+
+A phase is one attack in one norm at some budgets over a stream of images. The phases of a preset
+form a cascade: each sees only the images that the ones before it left standing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from advcli.attacks.base import Attack
+from advcli.attacks.registry import attack_class, parse_spec
+from advcli.errors import UsageError
+from advcli.threats.budget import Norm, check_eps, default_eps, same_eps
+
+__all__ = [
+    "PRESETS",
+    "AuditConfig",
+    "Phase",
+    "Target",
+    "draft_phases",
+    "merge",
+    "parse_target",
+    "pick_target",
+    "resolve",
+]
+
+Target = int | Literal["least-likely", "next"]
+
+# preset -> attacks in order; those without a form in the norm are passed over
+PRESETS: dict[str, tuple[str, ...]] = {"quick": ("noise", "fgsm", "fgm", "pgd")}
+
+
+class AuditConfig(BaseModel):
+    """Every option of `attack` and `evaluate`, resolved; what run.json keeps of the request.
+
+    `eps` is in pixel space, empty for the norm's default; `batch_size` None is `auto`.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    command: Literal["attack", "evaluate"]
+    model: str
+    images: str
+    attacks: tuple[str, ...] = ()
+    preset: str | None = None
+    norm: Norm | None = None
+    eps: tuple[float, ...] = ()
+    targeted: str | None = None
+    preprocess: str = "auto"
+    resize: Literal["stretch", "crop", "pad"] = "stretch"
+    resample: Literal["nearest", "bilinear", "bicubic", "lanczos"] = "bilinear"
+    exif: Literal["apply", "ignore"] = "apply"
+    classes: str | None = None
+    labels: str | None = None
+    limit: int | None = None
+    seed: int = 0
+    batch_size: int | None = None
+    device: str = "auto"
+    pixels: Literal["uint8", "float"] = "uint8"
+    output: str | None = None
+    fail_under: tuple[str, ...] = ()
+    exit_zero: bool = False
+    allow_unsafe_model: bool = False
+    allow_chance: bool = False
+    save_images: bool = False
+    only_fooled: bool = False
+    include_misclassified: bool = False
+
+
+@dataclass(frozen=True)
+class Phase:
+    """One attack in one norm. `eps` ascends; empty until the norm's default is known.
+
+    A minimum-norm attack runs once, whatever `eps`: each budget is a row of the summary.
+    """
+
+    attack: Attack
+    norm: Norm
+    eps: tuple[float, ...]
+    cascade: bool = False
+
+    @property
+    def spec(self) -> str:
+        return self.attack.spec
+
+    @property
+    def key(self) -> tuple[str, Norm]:
+        return self.attack.spec, self.norm
+
+    @property
+    def minimum(self) -> bool:
+        return self.attack.kind == "minimum-norm"
+
+    def as_dict(self) -> dict[str, Any]:
+        """What run.json keeps; `from_dict` reads it."""
+        return {
+            "attack": self.spec,
+            "norm": self.norm,
+            "eps": list(self.eps),
+            "kind": self.attack.kind,
+            "access": self.attack.access,
+            "options": self.attack.model_dump(mode="json"),
+            "cascade": self.cascade,
+        }
+
+    @classmethod
+    def from_dict(cls, stored: dict[str, Any]) -> Phase:
+        request = parse_spec(stored["attack"], stored["norm"])
+        return cls(request.attack, request.norm, tuple(stored["eps"]), stored["cascade"])
+
+
+def draft_phases(config: AuditConfig) -> tuple[Phase, ...]:
+    """The phases, with `eps` empty where it is a default that depends on the input's size.
+
+    Raises UsageError for whatever a command line can get wrong about attacks and budgets.
+    """
+    if config.preset is not None and config.attacks:
+        raise UsageError(
+            "--preset and --attack exclude each other",
+            "a preset is a cascade; repeat -a for attacks that each see every image",
+        )
+    preset = config.preset
+    if preset is None and not config.attacks and config.command == "evaluate":
+        preset = "quick"
+    if preset is not None:
+        phases = [_phase(config, spec, cascade=True) for spec in _preset_specs(preset, config.norm)]
+    else:
+        phases = [_phase(config, spec, cascade=False) for spec in config.attacks or ("pgd",)]
+    if config.targeted is not None:
+        _check_targetable(phases, preset)
+    return merge(phases)
+
+
+def resolve(phases: Iterable[Phase], input_shape: Sequence[int]) -> tuple[Phase, ...]:
+    """Every budget filled in, for images of `input_shape` (H, W, C)."""
+    filled = [
+        phase if phase.eps else replace(phase, eps=(default_eps(phase.norm, input_shape),))
+        for phase in phases
+    ]
+    return merge(filled)
+
+
+def merge(phases: Iterable[Phase]) -> tuple[Phase, ...]:
+    """One phase per attack and norm, in order of first appearance, with all of its budgets."""
+    merged: dict[tuple[str, Norm, bool], Phase] = {}
+    for phase in phases:
+        key = (*phase.key, bool(phase.eps))
+        before = merged.get(key)
+        if before is None:
+            merged[key] = phase
+            continue
+        eps = list(before.eps)
+        eps += [new for new in phase.eps if not any(same_eps(new, old) for old in eps)]
+        merged[key] = replace(before, eps=tuple(sorted(eps)))
+    return tuple(merged.values())
+
+
+def _preset_specs(name: str, norm: Norm | None) -> list[str]:
+    norm = norm or "linf"
+    names = [attack for attack in PRESETS[name] if norm in attack_class(attack).norms]
+    if "fgsm" in names and "fgm" in names:  # in Linf they are one attack
+        names.remove("fgm")
+    if not any(attack_class(attack).access == "gradient" for attack in names):
+        raise UsageError(
+            f"the preset '{name}' has no {norm} form",
+            "name attacks by -a; `advcli attacks` lists the norms of each",
+        )
+    return [f"{attack}:norm={norm}" for attack in names]
+
+
+def _phase(config: AuditConfig, spec: str, *, cascade: bool) -> Phase:
+    request = parse_spec(spec, config.norm)
+    if request.eps is not None:
+        eps: tuple[float, ...] = (request.eps,)
+    elif config.eps:
+        eps = config.eps
+    else:
+        eps = (default_eps("linf", (1, 1, 1)),) if request.norm == "linf" else ()
+    for value in eps:
+        check_eps(value, request.norm)
+    return Phase(request.attack, request.norm, eps, cascade)
+
+
+def _check_targetable(phases: Sequence[Phase], preset: str | None) -> None:
+    for phase in phases:
+        if not phase.attack.targetable:
+            where = f" (in the preset '{preset}')" if preset else ""
+            raise UsageError(
+                f"'{phase.attack.name}'{where} has no targeted form",
+                "leave --targeted away, or name other attacks by -a",
+            )
+
+
+def parse_target(text: str, class_names: Sequence[str], class_count: int) -> Target:
+    """A class's name or index, `least-likely` or `next`."""
+    if text in class_names:
+        return class_names.index(text)
+    if text == "least-likely" or text == "next":
+        return "least-likely" if text == "least-likely" else "next"
+    if text.isdecimal() and int(text) < class_count:
+        return int(text)
+    names = ", ".join(class_names[:12]) + (", …" if len(class_names) > 12 else "")
+    raise UsageError(
+        f"--targeted {text}: no such class",
+        f"give an index from 0 to {class_count - 1}"
+        + (f", a name ({names})" if names else "")
+        + ", least-likely or next",
+    )
+
+
+def pick_target(target: Target, label: int, scores: Sequence[float]) -> int:
+    """The class to be hit for one image; `scores` are its clean logits."""
+    if target == "next":
+        return (label + 1) % len(scores)
+    if target == "least-likely":
+        return min(range(len(scores)), key=lambda index: scores[index])
+    return target

@@ -1,0 +1,101 @@
+"""Going on with a run: what is reused, what may be added, and what must be the same."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from advcli.audit.plan import AuditConfig, Phase, draft_phases, merge
+from advcli.errors import RunError
+
+__all__ = [
+    "check_identity",
+    "check_model",
+    "continued",
+    "merged_config",
+    "merged_phases",
+]
+
+# Said anew each time: where the files are, where to compute, and permission to run foreign code.
+_NEVER_REUSED = frozenset(
+    {"command", "model", "images", "device", "allow_unsafe_model", "allow_chance"}
+)
+_ATTACKS = frozenset({"attacks", "preset", "norm", "eps"})
+_NAMES = {"save_images": "--save-images", "only_fooled": "--only-fooled"}
+
+
+def merged_config(
+    config: AuditConfig, earlier: dict[str, Any], given: frozenset[str]
+) -> AuditConfig:
+    """`config`, with every option that the user did not state as the run has it."""
+    stored = AuditConfig.model_validate(earlier["config"])
+    reused = set(AuditConfig.model_fields) - _NEVER_REUSED - given
+    if given & {"attacks", "preset"}:
+        reused -= {"attacks", "preset", "norm"}
+        if "eps" not in given and config.attacks:
+            reused -= {"eps"}
+    changes = {name: getattr(stored, name) for name in reused}
+    if "preprocess" in reused:
+        changes["preprocess"] = earlier["model"]["preprocessing"]["flag"]
+    if "limit" in reused:
+        changes["limit"] = stored.limit
+    return config.model_copy(update=changes)
+
+
+def merged_phases(
+    config: AuditConfig, earlier: dict[str, Any], given: frozenset[str]
+) -> tuple[Phase, ...]:
+    """The run's phases, and those that were asked for in addition."""
+    before = tuple(Phase.from_dict(stored) for stored in earlier["phases"])
+    if not given & _ATTACKS:
+        return before
+    added = draft_phases(config)
+    if before[0].cascade != added[0].cascade:
+        raise RunError(
+            "a cascade (--preset) and independent attacks (-a) cannot share a run",
+            "give another --out",
+        )
+    return merge([*before, *added])
+
+
+def check_model(sha256: str, earlier: dict[str, Any]) -> None:
+    """Raises RunError, before TensorFlow is started, for another model than the run's."""
+    if sha256 != earlier["identity"]["model"]:
+        raise RunError(
+            "the run in --out is of another model: "
+            f"sha256 {earlier['identity']['model'][:12]}… there, {sha256[:12]}… now",
+            "give another --out, or the model that the run began with",
+        )
+
+
+def check_identity(
+    identity: dict[str, Any], earlier: dict[str, Any], given: frozenset[str]
+) -> None:
+    """Raises RunError with every difference that would mix two runs' figures."""
+    before = earlier["identity"]
+    different = [
+        f"{_NAMES.get(key, key)} is {_shown(before.get(key))} there, {_shown(value)} now"
+        for key, value in identity.items()
+        if before.get(key) != value
+    ]
+    if different:
+        raise RunError(
+            "the run in --out differs: " + "; ".join(different),
+            "give another --out, or leave these options as they were",
+        )
+
+
+def continued(run: dict[str, Any], earlier: dict[str, Any]) -> dict[str, Any]:
+    """run.json of the run that goes on: its own request, the earlier one's history."""
+    chosen = earlier["model"]["preprocessing"]
+    return run | {
+        "model": run["model"] | {"preprocessing": chosen},
+        "config": run["config"] | {"preprocess": earlier["config"]["preprocess"]},
+        "findings": earlier["findings"],
+        "timings": earlier["timings"],
+        "provenance": run["provenance"] | {"started": earlier["provenance"]["started"]},
+    }
+
+
+def _shown(value: object) -> str:
+    text = str(value)
+    return text if len(text) <= 40 else text[:39] + "…"

@@ -1,0 +1,241 @@
+"""One run from the configuration to its summary: the order of things, and what is kept when.
+
+Refusals come before anything is written. After that every answer goes into the journal as it is
+known, so that whatever ends the process costs only what was being computed.
+"""
+
+from __future__ import annotations
+
+import datetime
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from advcli.audit import resume as resuming
+from advcli.audit.directory import RunDirectory
+from advcli.audit.gates import check_classes, check_planned, parse_gate
+from advcli.audit.phases import Worker
+from advcli.audit.plan import AuditConfig, Phase, draft_phases, parse_target, resolve
+from advcli.audit.setup import Bench, build, open_cheaply, stream_of, versions
+from advcli.audit.summary import SCHEMA_VERSION, missing, summarise
+from advcli.engine.run import Engine
+from advcli.errors import NoVerdictError, RunError, UsageError
+
+__all__ = ["Result", "Watcher", "execute"]
+
+
+class Watcher(Protocol):
+    """Who is told how a run goes; the command line shows it."""
+
+    def begin(self, title: str, total: int) -> None:
+        """A pass over `total` images begins."""
+
+    def advance(self, done: int, standing: int | None) -> None:
+        """`done` images of it are finished; `standing` of all correct ones are robust so far."""
+
+    def end(self) -> None:
+        """The pass is over."""
+
+    def note(self, text: str) -> None:
+        """A remark for the user."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """A finished run: its summary, and its directory if it was kept."""
+
+    summary: dict[str, Any]
+    directory: Path | None
+
+
+def execute(
+    config: AuditConfig,
+    watcher: Watcher,
+    *,
+    out: Path | None = None,
+    resume: bool = False,
+    given: frozenset[str] = frozenset(),
+    command_line: str = "",
+) -> Result:
+    """Runs an audit.
+
+    **Arguments**
+    - `out`: the run directory; without one nothing is kept.
+    - `resume`: go on with the run in `out`, if there is one. `given` are then the names of the
+      options that the user stated; the others come from the run.
+
+    Raises an AdvcliError (exit 2) before anything is written, NoVerdictError (exit 3) after.
+    """
+    if (config.save_images or config.command == "attack") and out is None:
+        raise UsageError("images are written into a run directory", "add --out DIR")
+    if resume and out is None:
+        raise UsageError("--resume needs the run to go on with", "add --out DIR")
+    directory = None if out is None else RunDirectory(out)
+    earlier: dict[str, Any] | None = None
+    if directory is not None:
+        directory.check_usable(resume=resume)
+        if directory.holds_run:
+            earlier = directory.read_run()
+            config = resuming.merged_config(config, earlier, given)
+    phases = resuming.merged_phases(config, earlier, given) if earlier else draft_phases(config)
+    gates = [parse_gate(text) for text in config.fail_under]
+    check_planned(gates, phases, targeted=config.targeted is not None)
+    header, folder = open_cheaply(config)
+    if folder.class_names:
+        check_classes(gates, folder.class_names)
+    if earlier is not None:
+        resuming.check_model(header.sha256, earlier)
+    batch_size = earlier["engine"]["batch_size"] if earlier and not config.batch_size else None
+    bench = build(config, folder, batch_size=batch_size)
+    phases = resolve(phases, bench.input_shape)
+    check_planned(gates, phases, targeted=config.targeted is not None)
+    check_classes(gates, bench.class_names)
+    for note in folder.notes:
+        watcher.note(note)
+    engine = Engine(
+        bench.classifier,
+        batch_size=bench.batch_size,
+        pixels=config.pixels,
+        seed=config.seed,
+    )
+    run = _describe(config, bench, phases, engine, command_line)
+    if earlier is not None:
+        resuming.check_identity(run["identity"], earlier, given)
+        run = resuming.continued(run, earlier)
+    with _opened(directory) as kept:
+        if earlier is not None and kept.read_run() != earlier:
+            raise RunError("another process has changed this run meanwhile", "try again")
+        return _work(config, bench, phases, engine, run, kept, watcher, keep=directory is not None)
+
+
+def _work(
+    config: AuditConfig,
+    bench: Bench,
+    phases: tuple[Phase, ...],
+    engine: Engine,
+    run: dict[str, Any],
+    directory: RunDirectory,
+    watcher: Watcher,
+    *,
+    keep: bool,
+) -> Result:
+    target = (
+        None
+        if config.targeted is None
+        else parse_target(config.targeted, bench.class_names, bench.classifier.class_count)
+    )
+    ledger = directory.ledger()
+    stream = stream_of(config, bench.folder, bench.input_shape)
+    with directory.journal() as journal:
+        worker = Worker(config, engine, stream, directory, journal, ledger, watcher)
+        if not directory.holds_run:
+            directory.write_run(run)
+        worker.clean_pass(target)
+        run["images"] |= worker.images_facts()
+        directory.summary_file.unlink(missing_ok=True)
+        directory.write_run(run)
+        try:
+            for phase in phases:
+                worker.attack_pass(phase, phases)
+        finally:
+            run["timings"] = _added(run["timings"], worker.timings)
+            journal.sync()
+            directory.write_run(run)
+        left = missing(ledger.restricted(run["images"]["selected"]), phases)
+        if left:
+            raise NoVerdictError(f"{left} answers are missing at the end of the run", "use --resume")
+        run["provenance"] |= {"finished": _now()}
+        summary = summarise(run, ledger)
+        directory.write_run(run)
+        directory.write_summary(summary)
+    return Result(summary, directory.root if keep else None)
+
+
+@contextmanager
+def _opened(directory: RunDirectory | None) -> Iterator[RunDirectory]:
+    """The run directory, locked; without one a temporary one, so that there is one way to work."""
+    with ExitStack() as stack:
+        if directory is None:
+            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="advcli-"))
+            directory = RunDirectory(Path(folder) / "run")
+        stack.enter_context(directory.lock())
+        yield directory
+
+
+def _describe(
+    config: AuditConfig,
+    bench: Bench,
+    phases: tuple[Phase, ...],
+    engine: Engine,
+    command_line: str,
+) -> dict[str, Any]:
+    """run.json of a fresh run."""
+    model = bench.model_section()
+    compiled = "xla" if bench.classifier.jit_compile else "graph"
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "config": config.model_dump(mode="json"),
+        "identity": {
+            "model": model["sha256"],
+            "output": config.output,
+            "preprocess": [model["preprocessing"][k] for k in ("scale", "mean", "std", "channels")],
+            "classes": model["classes"],
+            "labels": bench.folder.label_source,
+            "resize": config.resize,
+            "resample": config.resample,
+            "exif": config.exif,
+            "pixels": config.pixels,
+            "seed": config.seed,
+            "targeted": config.targeted,
+            "batch_size": engine.batch_size,
+            "compiled": compiled,
+            "command": config.command,
+            "save_images": config.save_images,
+            "only_fooled": config.only_fooled,
+        },
+        "model": model,
+        "images": {
+            "root": str(bench.folder.root),
+            "count": len(bench.folder.refs),
+            "labels": bench.folder.label_source,
+            "skipped": [
+                {"file": skipped.file, "reason": skipped.reason}
+                for skipped in bench.folder.skipped
+            ],
+            "resized": None,
+            "selected": None,
+        },
+        "phases": [phase.as_dict() for phase in phases],
+        "findings": list(bench.findings),
+        "engine": {
+            "device": bench.device,
+            "compiled": compiled,
+            "batch_size": engine.batch_size,
+        },
+        "timings": {},
+        "provenance": {
+            **versions(),
+            "seed": config.seed,
+            "command": command_line,
+            "started": _now(),
+            "finished": None,
+        },
+    }
+
+
+def _added(
+    before: dict[str, dict[str, float]], new: dict[str, dict[str, float]]
+) -> dict[str, dict[str, float]]:
+    total = {key: dict(value) for key, value in before.items()}
+    for key, value in new.items():
+        sums = total.setdefault(key, dict.fromkeys(value, 0.0))
+        for name, number in value.items():
+            sums[name] = sums.get(name, 0.0) + number
+    return total
+
+
+def _now() -> str:
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")

@@ -1,0 +1,259 @@
+"""A model file and a folder, opened and matched: what every command that runs the model needs.
+
+`open_cheaply` answers all that a header and a listing can, without TensorFlow; `build` loads the
+model, chooses the preprocessing on a fixed sample of the whole folder, and checks the gradient.
+"""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from advcli.audit import soundness
+from advcli.audit.plan import AuditConfig
+from advcli.engine.run import auto_batch_size, rounded_batch
+from advcli.errors import UsageError
+from advcli.images.folder import ImageFolder, check_classes, open_folder
+from advcli.images.stream import ImageStream
+from advcli.images.text import printable
+from advcli.models.header import Header, read_header
+
+if TYPE_CHECKING:
+    from advcli.models.auto import PreprocessingChoice
+    from advcli.models.classifier import Classifier
+    from advcli.models.loader import LoadedModel
+    from advcli.models.preprocessing import Preprocessing
+
+__all__ = ["Bench", "Sample", "build", "open_cheaply", "stream_of", "versions"]
+
+SAMPLE_IMAGES = 256
+_SAMPLE_BYTES = 256 * 2**20
+_SAMPLE_SEED = 0  # never the user's: two runs on one folder must choose alike
+_GRADIENT_IMAGES = 8
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Decoded images of a folder: uint8 [n, H, W, C], class indices [n] or None."""
+
+    pixels: np.ndarray
+    labels: np.ndarray | None
+
+
+@dataclass(frozen=True)
+class Bench:
+    """Everything that is ready before the first attack."""
+
+    loaded: LoadedModel
+    classifier: Classifier
+    folder: ImageFolder
+    class_names: tuple[str, ...]
+    sample: Sample
+    preprocessing: Preprocessing
+    findings: tuple[dict[str, str], ...]
+    device: str
+    batch_size: int
+
+    @property
+    def input_shape(self) -> tuple[int, int, int]:
+        return self.classifier.input_shape
+
+    def model_section(self) -> dict[str, Any]:
+        """summary.json's `model`."""
+        chosen = self.preprocessing
+        return {
+            "path": str(self.loaded.header.path),
+            "sha256": self.loaded.header.sha256,
+            "keras_version": self.loaded.header.keras_version,
+            "rules": list(self.loaded.rules),
+            "input_shape": list(self.input_shape),
+            "classes": list(self.class_names),
+            "preprocessing": {
+                "name": chosen.name,
+                "scale": chosen.scale,
+                "mean": list(chosen.mean),
+                "std": list(chosen.std),
+                "channels": chosen.channels,
+                "evidence": chosen.evidence,
+                "flag": chosen.flag,
+            },
+        }
+
+
+def open_cheaply(config: AuditConfig) -> tuple[Header, ImageFolder]:
+    """The model's header (scanned for unsafe code) and the folder's layout; no TensorFlow.
+
+    Raises ModelError or ImagesError for what can be refused already.
+    """
+    from advcli.models.safety import scan
+
+    header = read_header(config.model)
+    scan(header, allow_unsafe=config.allow_unsafe_model)
+    folder = open_folder(
+        Path(config.images),
+        classes=Path(config.classes) if config.classes else None,
+        labels=Path(config.labels) if config.labels else None,
+    )
+    return header, folder
+
+
+def stream_of(
+    config: AuditConfig, folder: ImageFolder, shape: tuple[int, int, int]
+) -> ImageStream:
+    """The images of a run, in its order."""
+    return ImageStream(
+        folder,
+        shape,
+        limit=config.limit,
+        seed=config.seed,
+        resize=config.resize,
+        resample=config.resample,
+        exif=config.exif,
+    )
+
+
+def sample_of(config: AuditConfig, folder: ImageFolder, shape: tuple[int, int, int]) -> Sample:
+    """A fixed sample of the whole folder, whatever the run's own limit and seed are."""
+    room = max(16, _SAMPLE_BYTES // int(np.prod(shape)))
+    stream = ImageStream(
+        folder,
+        shape,
+        limit=min(SAMPLE_IMAGES, room),
+        seed=_SAMPLE_SEED,
+        resize=config.resize,
+        resample=config.resample,
+        exif=config.exif,
+        cache_bytes=0,
+    )
+    found = [(image.pixels, image.ref.label) for image in stream if image.pixels is not None]
+    if not found:
+        raise UsageError(
+            f"{printable(str(folder.root))}: none of its images can be read",
+            "open one in an image viewer; `advcli inspect` lists why each was skipped",
+        )
+    pixels = np.stack([pixels for pixels, _ in found])
+    known = [label for _, label in found if label is not None]
+    labels = np.array(known, np.int64) if len(known) == len(found) else None
+    return Sample(pixels, labels)
+
+
+def build(
+    config: AuditConfig,
+    folder: ImageFolder,
+    *,
+    batch_size: int | None = None,
+    check_gradient: bool = True,
+) -> Bench:
+    """Loads the model and gets it ready; raises an AdvcliError that ends in exit 2.
+
+    `batch_size` overrides the configuration's; the gradient is checked at what will be compiled.
+    """
+    from advcli.models import classifier as classifiers
+    from advcli.models import loader, preprocessing, runtime
+
+    runtime.prepare(config.device)
+    loaded = loader.load(
+        config.model, output=config.output, allow_unsafe=config.allow_unsafe_model
+    )
+    check_classes(folder, loaded.head.class_count)
+    shape = loaded.image.shape
+    if config.preprocess != "auto":
+        preprocessing.parse(config.preprocess, shape[2])  # refused before the images are read
+    sample = sample_of(config, folder, shape)
+    chosen, findings = _preprocessing(config, loaded, sample)
+    classifier = classifiers.build(loaded, chosen)
+    if not config.allow_chance:
+        _refuse_chance(config, classifier, sample)
+    device = runtime.describe_device()
+    rows = rounded_batch(
+        batch_size or config.batch_size or auto_batch_size(shape, device.split(" ")[0])
+    )
+    found = [*classifier.findings]
+    if check_gradient:
+        found += _check_gradient(classifier, sample, rows)
+    findings += [soundness.finding(f.check, f.verdict, f.detail) for f in found]
+    names = folder.class_names or tuple(str(i) for i in range(classifier.class_count))
+    return Bench(
+        loaded,
+        classifier,
+        folder,
+        names,
+        sample,
+        chosen,
+        tuple(findings),
+        device,
+        rows,
+    )
+
+
+def _preprocessing(
+    config: AuditConfig, loaded: LoadedModel, sample: Sample
+) -> tuple[Preprocessing, list[dict[str, str]]]:
+    from advcli.models import auto, preprocessing
+
+    if config.preprocess != "auto":
+        return preprocessing.parse(config.preprocess, loaded.image.shape[2]), []
+    choice = auto.choose_preprocessing(loaded, sample.pixels, sample.labels)
+    if not choice.suspect:
+        return choice.preprocessing, []
+    return choice.preprocessing, [
+        soundness.finding("preprocessing", "suspect", doubt(choice)),
+    ]
+
+
+def doubt(choice: PreprocessingChoice) -> str:
+    """What to say where more than one preprocessing is left, with the flags to paste."""
+    flag = choice.preprocessing.flag
+    others = [
+        candidate.preprocessing.flag
+        for candidate in choice.candidates
+        if not candidate.excluded_because and candidate.preprocessing.flag != flag
+    ]
+    return (
+        f"'{flag}' was chosen, but the images do not exclude {', '.join(others)}: "
+        f"say which the model was trained with, e.g. --preprocess {flag}"
+    )
+
+
+def _refuse_chance(config: AuditConfig, classifier: Classifier, sample: Sample) -> None:
+    from advcli.models.auto import near_chance
+
+    if sample.labels is None:
+        return
+    prediction = classifier.confirm(sample.pixels.astype(np.float32) / np.float32(255)).prediction
+    correct, total = int((prediction == sample.labels).sum()), len(prediction)
+    if near_chance(correct, total, classifier.class_count):
+        raise UsageError(
+            f"the model gets {correct} of {total} clean images right, no more than guessing "
+            f"among {classifier.class_count} classes",
+            "check --preprocess and the order of the classes (--classes FILE; `advcli inspect` "
+            "shows both), or go on with --allow-chance",
+        )
+
+
+def _check_gradient(classifier: Classifier, sample: Sample, batch_size: int) -> Sequence[Any]:
+    from advcli.models.gradient import check_gradient
+
+    count = min(_GRADIENT_IMAGES, len(sample.pixels))
+    pixels = sample.pixels[:count].astype(np.float32) / np.float32(255)
+    labels = classifier.confirm(pixels).prediction
+    return list(check_gradient(classifier, pixels, labels, batch_size=batch_size))
+
+
+def versions() -> dict[str, str]:
+    """What computed the figures: this tool, Python, the libraries and the platform."""
+    from importlib.metadata import version
+
+    import advcli
+
+    return {
+        "advcli": advcli.__version__,
+        "python": platform.python_version(),
+        **{name: version(name) for name in ("tensorflow", "keras", "numpy", "pillow")},
+        "platform": platform.platform(),
+    }

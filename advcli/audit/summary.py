@@ -1,0 +1,248 @@
+"""The figures, from run.json and the journal alone: a resumed run and a new report agree."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import advcli
+from advcli.audit import gates as gating
+from advcli.audit import soundness
+from advcli.audit.ledger import Answer, Clean, Ledger
+from advcli.audit.plan import Phase
+from advcli.audit.statistics import median_distance, proportion, wilson
+from advcli.threats.budget import same_eps
+
+__all__ = ["SCHEMA_VERSION", "Standing", "missing", "summarise"]
+
+SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Standing:
+    """The counts of one phase at one eps; `total` are the images that its figure is a share of."""
+
+    attempted: int
+    broken: int
+    errors: int
+    hits: int
+    total: int
+
+    @property
+    def robust(self) -> int:
+        return self.attempted - self.broken - self.errors
+
+
+def summarise(run: dict[str, Any], ledger: Ledger) -> dict[str, Any]:
+    """summary.json for what `run` (run.json) asked and `ledger` (the journal) answered."""
+    phases = [Phase.from_dict(stored) for stored in run["phases"]]
+    ledger = ledger.restricted(run["images"]["selected"])
+    evaluated = dict(ledger.evaluated())
+    findings = [*run["findings"], *soundness.from_journal(ledger, phases)]
+    correct = sum(clean.correct for clean in evaluated.values())
+    seconds = sum(timing["seconds"] for timing in run["timings"].values())
+    summary: dict[str, Any] = {
+        "schema_version": SCHEMA_VERSION,
+        "advcli_version": advcli.__version__,
+        "verdict": "none",
+        "exit_code": 0,
+        "model": run["model"],
+        "images": _images(run, ledger, len(evaluated)),
+        "pixels": run["config"]["pixels"],
+        "clean": {
+            "accuracy": proportion(correct, len(evaluated)),
+            "correct": correct,
+            "total": len(evaluated),
+            "ci95": wilson(correct, len(evaluated)),
+            "errors": sum(clean.error is not None for clean in evaluated.values()),
+        },
+        "attacks": [row for phase in phases for row in _rows(run, ledger, phases, phase)],
+        "worst_case": [],
+        "natural": [],
+        "per_class": [],
+        "soundness": {"verdict": soundness.verdict(findings), "findings": findings},
+        "gates": [],
+        "engine": {
+            **run["engine"],
+            "seconds": seconds,
+            "model_seconds": sum(t["model_seconds"] for t in run["timings"].values()),
+        },
+        "provenance": run["provenance"],
+    }
+    if run["config"]["targeted"] is None:
+        robust = dict(_robust_sets(ledger, phases))
+        summary["worst_case"] = [
+            _worst_case(ledger, phases, norm, eps, standing)
+            for (norm, eps), standing in robust.items()
+        ]
+    else:
+        robust = {}
+    summary["per_class"] = list(_per_class(run["model"]["classes"], evaluated, robust))
+    asked = [gating.parse_gate(text) for text in run["config"]["fail_under"]]
+    summary |= gating.judge(asked, summary, exit_zero=run["config"]["exit_zero"])
+    return summary
+
+
+def _images(run: dict[str, Any], ledger: Ledger, evaluated: int) -> dict[str, Any]:
+    stored = run["images"]
+    unread = [
+        {"file": image, "reason": clean.error}
+        for image, clean in ledger.clean.items()
+        if clean.sha256 is None
+    ]
+    return {
+        "root": stored["root"],
+        "count": stored["count"],
+        "evaluated": evaluated,
+        "skipped": [*stored["skipped"], *unread],
+        "labels": stored["labels"],
+        "resized": stored["resized"],
+    }
+
+
+def count(ledger: Ledger, phases: Sequence[Phase], phase: Phase, eps: float) -> Standing:
+    """What `phase` did at `eps` to the images that it was to see."""
+    before = ledger.before(phases, phase, eps)
+    answers = ledger.of(phase, eps)
+    attempted = broken = errors = hits = total = 0
+    for image, clean in ledger.evaluated():
+        if clean.target is not None and clean.target == clean.label:
+            continue
+        total += 1
+        answer = answers.get(image)
+        if not clean.attacked or image in before or answer is None:
+            continue
+        attempted += 1
+        fooled = answer.broken_at(eps, minimum=phase.minimum)
+        broken += fooled
+        errors += answer.error
+        within = not phase.minimum or fooled
+        hits += answer.success and within and not answer.error
+    return Standing(attempted, broken, errors, hits, total)
+
+
+def _rows(
+    run: dict[str, Any], ledger: Ledger, phases: Sequence[Phase], phase: Phase
+) -> Iterator[dict[str, Any]]:
+    timing = run["timings"].get(f"{phase.spec} {phase.norm}", {"seconds": 0.0, "images": 0})
+    for eps in phase.eps:
+        standing = count(ledger, phases, phase, eps)
+        answers = ledger.of(phase, eps)
+        before = ledger.before(phases, phase, eps)
+        tally = ledger.tally(phase, eps)
+        yield {
+            "attack": phase.spec,
+            "options": phase.attack.model_dump(mode="json"),
+            "norm": phase.norm,
+            "eps": eps,
+            "robust_accuracy": proportion(standing.robust, standing.total),
+            "success_rate": proportion(standing.hits, standing.attempted),
+            "robust": standing.robust,
+            "broken": standing.broken,
+            "errors": standing.errors,
+            "attempted": standing.attempted,
+            "total": standing.total,
+            "ci95": wilson(standing.robust, standing.total),
+            "median_distance": median_distance(
+                answers[image].distance if answers[image].success else math.inf
+                for image, clean in ledger.evaluated()
+                if clean.attacked and image in answers and image not in before
+            ),
+            "forwards": tally.forwards,
+            "gradients": tally.gradients,
+            "seconds": timing["seconds"],
+            "images_per_second": timing["images"] / timing["seconds"]
+            if timing["seconds"]
+            else None,
+        }
+
+
+def _budgets(phases: Sequence[Phase]) -> list[tuple[str, float]]:
+    found: list[tuple[str, float]] = []
+    for phase in phases:
+        for eps in phase.eps:
+            if not any(norm == phase.norm and same_eps(eps, old) for norm, old in found):
+                found.append((phase.norm, eps))
+    return sorted(found, key=lambda budget: [p.norm for p in phases].index(budget[0]))
+
+
+def _answers_at(
+    ledger: Ledger, phases: Sequence[Phase], norm: str, eps: float
+) -> Iterator[tuple[Phase, dict[str, Answer]]]:
+    """Everything that speaks about (norm, eps), minimum-norm searches asked elsewhere included."""
+    for phase in phases:
+        if phase.norm == norm and (phase.minimum or any(same_eps(eps, e) for e in phase.eps)):
+            yield phase, ledger.of(phase, eps)
+
+
+def _robust_sets(
+    ledger: Ledger, phases: Sequence[Phase]
+) -> Iterator[tuple[tuple[str, float], set[str]]]:
+    for norm, eps in _budgets(phases):
+        robust = {image for image, clean in ledger.evaluated() if clean.correct}
+        for phase, answers in _answers_at(ledger, phases, norm, eps):
+            robust.difference_update(
+                image
+                for image, answer in answers.items()
+                if answer.error or answer.broken_at(eps, minimum=phase.minimum)
+            )
+        yield (norm, eps), robust
+
+
+def _worst_case(
+    ledger: Ledger, phases: Sequence[Phase], norm: str, eps: float, robust: set[str]
+) -> dict[str, Any]:
+    evaluated = dict(ledger.evaluated())
+    broken_by: Counter[str] = Counter()
+    for phase, answers in _answers_at(ledger, phases, norm, eps):
+        broken_by[phase.spec] += sum(
+            answer.broken_at(eps, minimum=phase.minimum) and evaluated[image].attacked
+            for image, answer in answers.items()
+            if image in evaluated
+        )
+    return {
+        "norm": norm,
+        "eps": eps,
+        "robust_accuracy": proportion(len(robust), len(evaluated)),
+        "ci95": wilson(len(robust), len(evaluated)),
+        "broken_by": dict(broken_by),
+    }
+
+
+def _per_class(
+    names: Sequence[str],
+    evaluated: dict[str, Clean],
+    robust: dict[tuple[str, float], set[str]],
+) -> Iterator[dict[str, Any]]:
+    members: dict[int, list[str]] = {}
+    for image, clean in evaluated.items():
+        if clean.label is not None:
+            members.setdefault(clean.label, []).append(image)
+    for label in sorted(members):
+        images = members[label]
+        yield {
+            "class": names[label] if label < len(names) else str(label),
+            "total": len(images),
+            "clean_accuracy": proportion(sum(evaluated[i].correct for i in images), len(images)),
+            "worst_case": [
+                {
+                    "norm": norm,
+                    "eps": eps,
+                    "robust_accuracy": proportion(sum(i in kept for i in images), len(images)),
+                }
+                for (norm, eps), kept in robust.items()
+            ],
+        }
+
+
+def missing(ledger: Ledger, phases: Sequence[Phase]) -> int:
+    """Answers still to be given before the figures are those of a finished run."""
+    count = 0
+    for phase in phases:
+        for eps in phase.eps:
+            answered = ledger.of(phase, eps).keys() | ledger.before(phases, phase, eps)
+            count += sum(c.attacked and i not in answered for i, c in ledger.evaluated())
+    return count

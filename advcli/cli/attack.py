@@ -1,0 +1,45 @@
+"""`advcli attack`: perturbed images, and the table."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from advcli.cli.options import (
+    EXAMPLES_SETTINGS,
+    audit_options,
+    images_options,
+    model_options,
+    output_options,
+)
+
+__all__ = ["command"]
+
+
+@click.command("attack", context_settings=EXAMPLES_SETTINGS)
+@click.argument("model")
+@click.argument("images")
+@audit_options
+@click.option(
+    "--include-misclassified",
+    is_flag=True,
+    help="Also perturb images that MODEL gets wrong unperturbed; the figures stay the same.",
+)
+@images_options
+@model_options
+@output_options("table", "json", "csv", "markdown")
+@click.pass_context
+def command(ctx: click.Context, **options: Any) -> int:
+    """Perturb IMAGES so that MODEL gets them wrong, and write them into --out.
+
+    One image is written per attacked image, fooled or not, and the clean ones beside them:
+    OUT/images/<attack>/<norm>-<eps>/ and OUT/images/clean/. Neither -a nor --preset: pgd.
+
+    \b
+    advcli attack model.h5 test/ -a pgd --eps 8/255 --out run/
+    advcli attack model.h5 test/ -a cw --targeted cat --only-fooled --out run/
+    """
+    from advcli.cli.running import run_audit
+
+    return run_audit(ctx, "attack", options)

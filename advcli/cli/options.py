@@ -1,0 +1,253 @@
+"""Options that several commands share, stated once; values are checked before anything is loaded."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+from click.core import ParameterSource
+
+__all__ = [
+    "EXAMPLES_SETTINGS",
+    "audit_options",
+    "given_options",
+    "images_options",
+    "model_options",
+    "output_options",
+    "use_color",
+]
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+# ADVCLI_EPS, not ADVCLI_EVALUATE_EPS: one variable for every command that has the option
+EXAMPLES_SETTINGS: dict[str, Any] = {
+    "auto_envvar_prefix": "ADVCLI",
+    "help_option_names": ["-h", "--help"],
+    "max_content_width": 100,
+}
+
+
+class Parsed(click.ParamType):
+    """A value whose own parser says what is wrong with it; kept as the parser returns it."""
+
+    def __init__(self, name: str, module: str, function: str, *, keep_text: bool = False) -> None:
+        self.name = name
+        self._where = (module, function)
+        self._keep_text = keep_text
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if not isinstance(value, str):
+            return value
+        import importlib
+
+        module, function = self._where
+        parsed = getattr(importlib.import_module(module), function)(value)
+        return value if self._keep_text else parsed
+
+
+class BatchSize(click.ParamType):
+    """`auto` (None) or a positive count."""
+
+    name = "auto|N"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if value in (None, "auto"):
+            return None
+        try:
+            count = int(value)
+        except ValueError:
+            count = 0
+        if not 1 <= count <= 65536:
+            self.fail(f"'{value}' is neither auto nor a number from 1 to 65536.", param, ctx)
+        return count
+
+
+def _stacked(*decorators: Callable[[F], F]) -> Callable[[F], F]:
+    def apply(function: F) -> F:
+        for decorator in reversed(decorators):
+            function = decorator(function)
+        return function
+
+    return apply
+
+
+def model_options(function: F) -> F:
+    """What it takes to load a model."""
+    return _stacked(
+        click.option(
+            "--preprocess",
+            metavar="NAME|FORMULA",
+            default="auto",
+            show_default=True,
+            help="What the model was trained on: auto, unit, raw, symmetric, caffe, torch, or "
+            "scale=255,mean=103.9:116.8:123.7,std=1,channels=bgr.",
+        ),
+        click.option("--output", metavar="NAME|INDEX", help="Which of several outputs classifies."),
+        click.option(
+            "--device", metavar="auto|cpu|gpu[:i]", default="auto", show_default=True,
+            help="Where to compute.",
+        ),
+        click.option(
+            "--allow-unsafe-model",
+            is_flag=True,
+            help="Run code that the model file carries (Lambda layers). Only for files you trust.",
+        ),
+    )(function)
+
+
+def images_options(function: F) -> F:
+    """How a folder becomes model-sized images with labels."""
+    return _stacked(
+        click.option(
+            "--classes",
+            type=click.Path(path_type=Path),
+            metavar="FILE",
+            help="Class names in index order, one a line (default: the sub-folders, sorted).",
+        ),
+        click.option(
+            "--labels",
+            type=click.Path(path_type=Path),
+            metavar="FILE",
+            help="CSV of file,label for a flat folder.",
+        ),
+        click.option(
+            "--resize",
+            type=click.Choice(["stretch", "crop", "pad"]),
+            default="stretch",
+            show_default=True,
+            help="How a file becomes a model-sized image.",
+        ),
+        click.option(
+            "--resample",
+            type=click.Choice(["nearest", "bilinear", "bicubic", "lanczos"]),
+            default="bilinear",
+            show_default=True,
+            help="The filter for it.",
+        ),
+        click.option(
+            "--exif",
+            type=click.Choice(["apply", "ignore"]),
+            default="apply",
+            show_default=True,
+            help="Whether the EXIF rotation is applied.",
+        ),
+        click.option(
+            "--limit",
+            type=click.IntRange(min=1),
+            metavar="N",
+            help="Only N images, the first by a seeded hash: samples are nested.",
+        ),
+        click.option(
+            "--seed",
+            type=click.IntRange(min=0, max=2**31 - 1),
+            default=0,
+            show_default=True,
+            help="Decides every random number and the sample of --limit.",
+        ),
+    )(function)
+
+
+def audit_options(function: F) -> F:
+    """What is run, how, and what must hold."""
+    return _stacked(
+        click.option(
+            "-a", "--attack", "attacks", multiple=True, metavar="NAME[:key=value,…]",
+            help="An attack, e.g. pgd:steps=100,norm=l2; repeatable. `advcli attacks` lists them.",
+        ),
+        click.option(
+            "--preset",
+            type=click.Choice(["quick"]),
+            help="A cascade: each attack sees what the ones before it left. "
+            "quick = noise, fgsm, pgd.",
+        ),
+        click.option(
+            "--norm",
+            type=click.Choice(["linf", "l2", "l1", "l0"], case_sensitive=False),
+            help="The norm of the attacks that name none.",
+        ),
+        click.option(
+            "--eps",
+            type=Parsed("LIST", "advcli.threats.budget", "parse_eps_list"),
+            help="Budgets in pixel space [0, 1]: 8/255 or 1/255,2/255,4/255; l0: pixels. "
+            "Default: linf 8/255, scaled ones for the other norms.",
+        ),
+        click.option(
+            "--targeted", metavar="CLASS|least-likely|next",
+            help="Look for this class instead of any wrong one.",
+        ),
+        click.option(
+            "--batch-size", type=BatchSize(), default="auto", show_default=True,
+            help="Rows computed at once.",
+        ),
+        click.option(
+            "--pixels",
+            type=click.Choice(["uint8", "float"]),
+            default="uint8",
+            show_default=True,
+            help="uint8: judged as an 8-bit file holds it. float: for comparison with papers.",
+        ),
+        click.option(
+            "--allow-chance", is_flag=True, help="Go on although the model only guesses."
+        ),
+        click.option(
+            "--fail-under", multiple=True, metavar="[SCOPE=]PERCENT",
+            type=Parsed("GATE", "advcli.audit.gates", "parse_gate", keep_text=True),
+            help="Exit 1 below this robust accuracy: 40, clean=90, pgd=40, pgd@8/255=40, "
+            "linf@8/255=40, class:NAME=30; repeatable. Without a scope: every worst case.",
+        ),
+        click.option("--exit-zero", is_flag=True, help="Exit 0 where a gate fails."),
+        click.option(
+            "--out", type=click.Path(path_type=Path), metavar="DIR",
+            help="The run directory: journal, summary and images.",
+        ),
+        click.option("--resume", is_flag=True, help="Go on with the run in --out."),
+        click.option(
+            "-r", "--report", "reports", multiple=True, type=click.Path(path_type=Path),
+            metavar="FILE", help="Write a report: .json, .csv or .md; repeatable.",
+        ),
+        click.option(
+            "--only-fooled", is_flag=True, help="Write only perturbed images that fool the model."
+        ),
+    )(function)
+
+
+def output_options(*formats: str) -> Callable[[F], F]:
+    """What goes to standard output and standard error."""
+    return _stacked(
+        click.option(
+            "--format", "output_format", type=click.Choice(formats), default=formats[0],
+            show_default=True, help="What goes to standard output.",
+        ),
+        click.option(
+            "--progress", type=click.Choice(["auto", "bar", "plain", "none"]), default="auto",
+            show_default=True, help="How progress is shown on standard error.",
+        ),
+        click.option(
+            "--color", type=click.Choice(["auto", "always", "never"]), default="auto",
+            show_default=True, help="NO_COLOR and FORCE_COLOR are respected.",
+        ),
+        click.option("-q", "--quiet", is_flag=True, help="No progress and no notes."),
+        click.option("-v", "--verbose", is_flag=True, help="Show where an error came from."),
+    )
+
+
+def given_options(ctx: click.Context) -> frozenset[str]:
+    """Names of the parameters that the user stated, on the command line or by a variable."""
+    stated = (ParameterSource.COMMANDLINE, ParameterSource.ENVIRONMENT)
+    return frozenset(name for name in ctx.params if ctx.get_parameter_source(name) in stated)
+
+
+def use_color(choice: str, stream: Any = None) -> bool:
+    """Whether a stream gets colour: the flag, then NO_COLOR, FORCE_COLOR, then the terminal."""
+    if choice != "auto":
+        return choice == "always"
+    if os.environ.get("NO_COLOR"):
+        return False
+    if os.environ.get("FORCE_COLOR"):
+        return True
+    stream = stream or sys.stdout
+    return bool(stream.isatty()) and os.environ.get("TERM") != "dumb"

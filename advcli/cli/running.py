@@ -1,0 +1,110 @@
+"""What `attack` and `evaluate` share: from their options to a run, its reports and its exit code."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from advcli.cli.exits import Terminated, emit
+from advcli.cli.options import given_options, use_color
+
+__all__ = ["check_paths", "run_audit", "screen_width"]
+
+_NOT_CONFIG = frozenset(
+    {"out", "resume", "reports", "output_format", "progress", "color", "quiet", "verbose"}
+)
+
+
+def run_audit(ctx: click.Context, command: str, options: dict[str, Any]) -> int:
+    """Runs an audit and prints its summary; returns the exit code that the summary states."""
+    from advcli.audit.plan import AuditConfig
+    from advcli.cli.progress import make_watcher
+    from advcli.reports.files import check_target, write_report
+
+    for report in options["reports"]:
+        check_target(report)
+    config = AuditConfig.model_validate(
+        {"command": command} | {k: _plain(v) for k, v in options.items() if k not in _NOT_CONFIG}
+    )
+    _precheck(config, options)
+    out: Path | None = options["out"]
+    with make_watcher(options["progress"], options["color"], quiet=options["quiet"]) as watcher:
+        from advcli.audit.run import execute
+
+        try:
+            result = execute(
+                config,
+                watcher,
+                out=out,
+                resume=options["resume"],
+                given=given_options(ctx),
+                command_line=shlex.join(["advcli", *sys.argv[1:]]),
+            )
+        except (KeyboardInterrupt, Terminated):
+            watcher.close()
+            _say_how_to_go_on(out)
+            raise
+    for report in options["reports"]:
+        write_report(report, result.summary)
+    if result.directory is not None:
+        watcher.note(f"run kept in {result.directory}")
+    emit(_rendered(result.summary, options["output_format"], options["color"]))
+    return int(result.summary["exit_code"])
+
+
+def _plain(value: Any) -> Any:
+    return str(value) if isinstance(value, Path) else value
+
+
+def _precheck(config: Any, options: dict[str, Any]) -> None:
+    """What can be refused before NumPy and TensorFlow are imported."""
+    from advcli.errors import UsageError
+
+    check_paths(config.model, config.images)
+    if config.command == "attack" and options["out"] is None:
+        raise UsageError("attack writes images, and --out is missing", "add --out DIR")
+    if config.only_fooled and config.command == "evaluate" and not config.save_images:
+        raise UsageError("--only-fooled chooses among saved images", "add --save-images --out DIR")
+
+
+def check_paths(model: str, images: str | None) -> None:
+    """Raises for a model or a folder that is not there."""
+    from advcli.errors import ImagesError, ModelError
+    from advcli.images.text import printable
+
+    if not Path(model).exists():
+        raise ModelError(f"{printable(model)}: no such file", "check the path of MODEL")
+    if images is not None and not Path(images).is_dir():
+        what = "is no folder" if Path(images).exists() else "no such folder"
+        raise ImagesError(f"{printable(images)}: {what}", "give the folder that holds the images")
+
+
+def _rendered(summary: dict[str, Any], output_format: str, color: str) -> str:
+    if output_format != "table":
+        from advcli.reports.files import render
+
+        return render(summary, output_format)
+    from advcli.reports import terminal
+
+    return terminal.render(summary, width=screen_width(), color=use_color(color))
+
+
+def screen_width() -> int | None:
+    """Columns of standard output; None where it is no screen."""
+    import shutil
+
+    return max(shutil.get_terminal_size().columns, 40) if sys.stdout.isatty() else None
+
+
+def _say_how_to_go_on(out: Path | None) -> None:
+    if out is None:
+        text = "stopped; nothing was kept, because there was no --out to resume from"
+    elif not (out / "run.json").exists():
+        text = "stopped before the run began; nothing was written"
+    else:
+        text = f"stopped; what was finished is kept: go on with --out {shlex.quote(str(out))} --resume"
+    print(text, file=sys.stderr)

@@ -1,0 +1,7 @@
+"""A summary as text: one module per format, each with one function.
+
+    render(summary, **how) -> str
+
+terminal is for people, json_report, csv_report and markdown for files and pipes. `files` chooses
+by extension and writes whole files or none.
+"""

@@ -1,0 +1,93 @@
+"""One row per figure, for spreadsheets; nothing in it can become a formula."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator
+from typing import Any
+
+__all__ = ["render"]
+
+COLUMNS = (
+    "section",
+    "name",
+    "norm",
+    "eps",
+    "robust_accuracy",
+    "ci95_low",
+    "ci95_high",
+    "success_rate",
+    "robust",
+    "broken",
+    "errors",
+    "attempted",
+    "total",
+    "median_distance",
+    "forwards",
+    "gradients",
+    "seconds",
+    "verdict",
+)
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
+
+
+def render(summary: dict[str, Any]) -> str:
+    """The figures as RFC 4180 CSV with a header row; fractions are not rounded.
+
+    Sections: `clean`, `attack`, `worst case`, `class`, `gate` (its threshold is in the name).
+    """
+    text = io.StringIO()
+    writer = csv.DictWriter(text, COLUMNS, restval="")
+    writer.writeheader()
+    for row in _rows(summary):
+        writer.writerow({key: guarded(value) for key, value in row.items() if value is not None})
+    return text.getvalue()
+
+
+def guarded(value: object) -> object:
+    """Text that a spreadsheet would run as a formula, with an apostrophe before it (OWASP)."""
+    if isinstance(value, str) and value.startswith(_FORMULA):
+        return "'" + value
+    return value
+
+
+def _rows(summary: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    clean = summary["clean"]
+    yield {
+        "section": "clean",
+        "name": "clean",
+        "robust_accuracy": clean["accuracy"],
+        **_interval(clean["ci95"]),
+        "robust": clean["correct"],
+        "errors": clean["errors"],
+        "total": clean["total"],
+        "verdict": summary["verdict"],
+    }
+    for row in summary["attacks"]:
+        known = {key: row[key] for key in COLUMNS if key in row}
+        yield {"section": "attack", "name": row["attack"], **known, **_interval(row["ci95"])}
+    for row in summary["worst_case"]:
+        known = {key: row[key] for key in COLUMNS if key in row}
+        yield {"section": "worst case", "name": "worst case", **known, **_interval(row["ci95"])}
+    for entry in summary["per_class"]:
+        yield {
+            "section": "class",
+            "name": f"clean: {entry['class']}",
+            "robust_accuracy": entry["clean_accuracy"],
+            "total": entry["total"],
+        }
+        for row in entry["worst_case"]:
+            yield {"section": "class", "name": entry["class"], "total": entry["total"], **row}
+    for gate in summary["gates"]:
+        yield {
+            "section": "gate",
+            "name": gate["gate"],
+            "robust_accuracy": gate["value"],
+            **_interval(gate["ci95"]),
+            "verdict": gate["verdict"],
+        }
+
+
+def _interval(ci95: list[float] | None) -> dict[str, float]:
+    return {"ci95_low": ci95[0], "ci95_high": ci95[1]} if ci95 else {}

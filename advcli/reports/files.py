@@ -1,0 +1,75 @@
+"""Reports as files, chosen by extension, and as text for standard output."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from advcli.errors import UsageError
+from advcli.images.text import printable
+
+__all__ = ["EXTENSIONS", "check_target", "render", "write_report"]
+
+
+def _json(summary: dict[str, Any]) -> str:
+    from advcli.reports.json_report import render
+
+    return render(summary)
+
+
+def _csv(summary: dict[str, Any]) -> str:
+    from advcli.reports.csv_report import render
+
+    return render(summary)
+
+
+def _markdown(summary: dict[str, Any]) -> str:
+    from advcli.reports.markdown import render
+
+    return render(summary)
+
+
+_FORMATS: dict[str, Callable[[dict[str, Any]], str]] = {
+    "json": _json,
+    "csv": _csv,
+    "markdown": _markdown,
+}
+EXTENSIONS = {".json": "json", ".csv": "csv", ".md": "markdown"}
+
+
+def render(summary: dict[str, Any], name: str) -> str:
+    """The summary in the format called `name`: json, csv or markdown."""
+    return _FORMATS[name](summary)
+
+
+def check_target(path: Path) -> None:
+    """Raises UsageError, before any work, for a report that could not be written afterwards."""
+    shown = printable(str(path))
+    suffix = path.suffix.lower()
+    if suffix not in EXTENSIONS:
+        near = difflib.get_close_matches(suffix, EXTENSIONS, n=1, cutoff=0.5)
+        hint = f"did you mean '{near[0]}'? " if near else ""
+        raise UsageError(
+            f"--report {shown}: no report has the extension '{printable(suffix)}'",
+            f"{hint}use one of {' '.join(EXTENSIONS)}",
+        )
+    if path.is_dir():
+        raise UsageError(f"--report {shown}: is a folder", "name a file in it")
+    parent = path.parent
+    while not parent.exists() and parent != parent.parent:
+        parent = parent.parent
+    if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
+        raise UsageError(
+            f"--report {shown}: {printable(str(parent))} cannot be written",
+            "choose a folder that you may write to",
+        )
+
+
+def write_report(path: Path, summary: dict[str, Any]) -> None:
+    """Writes one report, whole or not at all; raises NoVerdictError where that fails."""
+    from advcli.images.writer import write_bytes
+
+    write_bytes(path, render(summary, EXTENSIONS[path.suffix.lower()]).encode())

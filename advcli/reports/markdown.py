@@ -1,0 +1,96 @@
+"""The summary as GitHub-flavoured Markdown; names of files and classes cannot break out of it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from advcli.images.text import printable
+from advcli.reports import figures
+
+__all__ = ["render"]
+
+_SPECIAL = re.compile(r"([\\`*_{}\[\]()<>#+!|~&@:-])")
+
+
+def escaped(text: object) -> str:
+    """Text from outside as plain characters: no markup, no mention, no link, one line."""
+    return _SPECIAL.sub(r"\\\1", printable(str(text)))
+
+
+def render(summary: dict[str, Any]) -> str:
+    return "\n".join(_lines(summary)) + "\n"
+
+
+def _lines(summary: dict[str, Any]) -> Iterator[str]:
+    clean, images = summary["clean"], summary["images"]
+    yield "# Robustness"
+    yield ""
+    yield f"**{figures.verdict(summary)}** · figures are {summary['soundness']['verdict']}"
+    yield ""
+    yield (
+        f"Model {escaped(summary['model']['path'])} "
+        f"(sha256 {summary['model']['sha256'][:12]}), preprocessing "
+        f"{escaped(summary['model']['preprocessing']['flag'])}; {images['evaluated']} images"
+    )
+    notes = [figures.labels_note(summary), figures.resized_note(summary)]
+    if images["skipped"]:
+        notes.append(f"{len(images['skipped'])} file(s) were skipped")
+    for note in filter(None, notes):
+        yield ""
+        yield f"> {escaped(note)}"
+    yield ""
+    rows = [
+        [
+            escaped(row["attack"]),
+            figures.budget(row["norm"], row["eps"]),
+            figures.percent(row["robust_accuracy"]),
+            figures.interval(row["ci95"]),
+            figures.percent(row["success_rate"]),
+            f"{row['broken']}/{row['attempted']}",
+            str(row["errors"]),
+            figures.distance(row["median_distance"], row["norm"]),
+        ]
+        for row in summary["attacks"]
+    ]
+    first = ["clean", "–", figures.percent(clean["accuracy"]), figures.interval(clean["ci95"])]
+    rows.insert(0, [*first, "–", "–", str(clean["errors"]), "–"])
+    for row in summary["worst_case"]:
+        figure = [figures.percent(row["robust_accuracy"]), figures.interval(row["ci95"])]
+        bold = [f"**{cell}**" for cell in figure]
+        rows.append(
+            ["**worst case**", figures.budget(row["norm"], row["eps"]), *bold, "–", "–", "–", "–"]
+        )
+    head = ["attack", "budget", "robust", "95 %", "success", "fooled", "errors", "median distance"]
+    yield from _table(head, rows)
+    if summary["gates"]:
+        yield ""
+        yield from _table(
+            ["gate", "at least", "measured", "verdict"],
+            [
+                [
+                    escaped(gate["gate"]),
+                    figures.percent(gate["threshold"]),
+                    figures.percent(gate["value"]),
+                    gate["verdict"],
+                ]
+                for gate in summary["gates"]
+            ],
+        )
+    findings = [f for f in summary["soundness"]["findings"] if f["verdict"] != "ok"]
+    if findings:
+        yield ""
+        yield "## Findings"
+        yield ""
+        for finding in findings:
+            yield f"- **{finding['verdict']}** {escaped(finding['check'])}: " + escaped(
+                finding["detail"]
+            )
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    yield "| " + " | ".join(head) + " |"
+    yield "|" + " --- |" * len(head)
+    for row in rows:
+        yield "| " + " | ".join(row) + " |"

@@ -1,0 +1,136 @@
+"""The summary for people: fits 80 columns on a screen, crops nothing anywhere."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from advcli.images.text import printable
+from advcli.reports import figures
+
+__all__ = ["console_text", "render"]
+
+PIPE_WIDTH = 10_000
+_STYLES = {"pass": "bold green", "fail": "bold red", "inconclusive": "bold yellow", "none": "bold"}
+
+
+def console_text(*parts: Any, width: int | None, color: bool) -> str:
+    """Rich's rendering as text: `width` columns, None for as wide as it takes."""
+    console = Console(
+        file=io.StringIO(),
+        width=width or PIPE_WIDTH,
+        force_terminal=color,
+        no_color=not color,
+        color_system="standard" if color else None,
+        highlight=False,
+        emoji=False,
+        markup=False,
+        legacy_windows=False,
+    )
+    with console.capture() as capture:
+        for part in parts:
+            console.print(part, soft_wrap=isinstance(part, str))
+    return "\n".join(line.rstrip() for line in capture.get().split("\n"))
+
+
+def render(summary: dict[str, Any], *, width: int | None = None, color: bool = False) -> str:
+    """Table, worst case, verdict and findings.
+
+    `width`: columns of the screen, None in a pipe.
+    """
+    parts: list[Any] = [_heading(summary), Text(), _table(summary)]
+    if summary["gates"]:
+        parts += [Text(), *map(_gate, summary["gates"])]
+    parts += [Text(), _verdict(summary), *_remarks(summary)]
+    return console_text(*parts, width=width, color=color)
+
+
+def _heading(summary: dict[str, Any]) -> Text:
+    model, images = summary["model"], summary["images"]
+    skipped = f", {len(images['skipped'])} skipped" if images["skipped"] else ""
+    return Text.assemble(
+        (printable(model["path"], 60), "bold"),
+        f" on {images['evaluated']} images{skipped} of {printable(images['root'], 60)}"
+        f" (preprocessing: {model['preprocessing']['flag']}; pixels: {summary['pixels']})",
+    )
+
+
+def _table(summary: dict[str, Any]) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, collapse_padding=True)
+    table.add_column("attack", overflow="fold", min_width=10)
+    table.add_column("budget", no_wrap=True)
+    for heading in ("robust", "95 %", "success", "fooled", "median"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    any_errors = any(row["errors"] for row in summary["attacks"]) or summary["clean"]["errors"]
+    if any_errors:
+        table.add_column("errors", justify="right", no_wrap=True)
+    clean = summary["clean"]
+    cells = ["clean", "", figures.percent(clean["accuracy"]), figures.interval(clean["ci95"])]
+    cells += ["", "", ""]
+    table.add_row(*cells, *([str(clean["errors"])] if any_errors else []), end_section=True)
+    for position, row in enumerate(summary["attacks"], start=1):
+        cells = [
+            row["attack"],
+            figures.budget(row["norm"], row["eps"]),
+            figures.percent(row["robust_accuracy"]),
+            figures.interval(row["ci95"]),
+            figures.percent(row["success_rate"]),
+            f"{row['broken']}/{row['attempted']}",
+            figures.distance(row["median_distance"], row["norm"]),
+        ]
+        if any_errors:
+            cells.append(str(row["errors"]))
+        table.add_row(*cells, end_section=position == len(summary["attacks"]))
+    for row in summary["worst_case"]:
+        table.add_row(
+            "worst case",
+            figures.budget(row["norm"], row["eps"]),
+            figures.percent(row["robust_accuracy"]),
+            figures.interval(row["ci95"]),
+            style="bold",
+        )
+    return table
+
+
+def _gate(gate: dict[str, Any]) -> Text:
+    measured = figures.percent(gate["value"])
+    return Text.assemble(
+        (f"gate {gate['verdict']}", _STYLES[gate["verdict"]]),
+        f"  {printable(gate['gate'])}: {measured}, at least "
+        f"{figures.percent(gate['threshold'])} wanted",
+    )
+
+
+def _verdict(summary: dict[str, Any]) -> Text:
+    sound = summary["soundness"]["verdict"]
+    return Text.assemble(
+        (figures.verdict(summary), _STYLES[summary["verdict"]]),
+        "; the figures are ",
+        (sound, "bold yellow" if sound == "suspect" else "green"),
+    )
+
+
+def _remarks(summary: dict[str, Any]) -> list[Text]:
+    remarks = [
+        Text.assemble(
+            (finding["verdict"], "bold yellow" if finding["verdict"] == "suspect" else "bold"),
+            f"  {finding['check']}: {printable(finding['detail'])}",
+        )
+        for finding in summary["soundness"]["findings"]
+        if finding["verdict"] != "ok"
+    ]
+    notes = [figures.labels_note(summary), figures.resized_note(summary)]
+    skipped = summary["images"]["skipped"]
+    if skipped:
+        first = skipped[0]
+        notes.append(
+            f"{len(skipped)} file(s) skipped, e.g. {printable(first['file'], 40)}: "
+            + printable(first["reason"], 100)
+        )
+    remarks += [Text.assemble(("note", "bold"), f"  {note}") for note in notes if note]
+    return remarks
