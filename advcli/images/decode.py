@@ -12,6 +12,7 @@ tried: some others that Pillow knows would run a program (EPS) or fetch a second
 from __future__ import annotations
 
 import importlib
+import logging
 import os
 import re
 import stat
@@ -71,6 +72,8 @@ _TURNS = {
     8: Image.Transpose.ROTATE_90,
 }
 _QUIET = ("ignore", None, Warning, re.compile(r"PIL\."), 0)
+# Pillow logs what is wrong with a TIFF; without any handler Python would print it on stderr.
+logging.getLogger("PIL").addHandler(logging.NullHandler())
 _one_large_image = threading.Lock()
 
 

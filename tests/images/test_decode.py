@@ -3,6 +3,7 @@
 import io
 import os
 import struct
+import subprocess
 import sys
 import threading
 import time
@@ -270,11 +271,27 @@ def test_no_warning_of_pillow_reaches_the_user(tmp_path: Path, recwarn: Any) -> 
     assert not recwarn.list
 
 
+def test_no_log_line_of_pillow_reaches_the_user(tmp_path: Path) -> None:
+    """A TIFF that claims 300 samples a pixel: Pillow logs an error, once, from a fresh process."""
+    data = bytearray(encoded(ramp(4, 4), "TIFF"))
+    entry = data.index(struct.pack("<HHI", 277, 3, 1))
+    data[entry + 8 : entry + 10] = struct.pack("<H", 300)
+    (tmp_path / "a.tif").write_bytes(data)
+    script = (
+        "import sys\nfrom advcli.images.decode import ImageReadError, decode\n"
+        "try: decode(sys.argv[1], (4, 4, 3))\nexcept ImageReadError: print('refused')"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, tmp_path / "a.tif"], capture_output=True, check=True
+    )
+    assert (done.stdout, done.stderr) == (b"refused\n", b"")
+
+
 def test_decoding_needs_no_tensorflow() -> None:
     script = (
         "import advcli.images.stream, advcli.images.writer, sys; sys.exit('keras' in sys.modules)"
     )
-    assert os.spawnv(os.P_WAIT, sys.executable, [sys.executable, "-c", script]) == 0
+    assert subprocess.run([sys.executable, "-c", script]).returncode == 0
 
 
 # --- arbitrary and damaged bytes
