@@ -123,13 +123,13 @@ def _conclude(
             evidence.append(f"accuracy {best.accuracy:.3f} on {len(hits)} images")
         if best.batchnorm_kl is not None:
             evidence.append(f"BatchNormalization KL {best.batchnorm_kl:.3g}")
+        if not evidence:
+            evidence.append("nothing speaks for any: no labels and no BatchNormalization")
         rest = [c.preprocessing.flag for c in left if c is not best]
         if rest:
             evidence.append(f"not excluded: {'; '.join(rest)}")
         elif len(candidates) > 1:
             evidence.append(f"the other {len(candidates) - 1} candidates are excluded")
-        if not evidence:
-            evidence.append("nothing speaks for any: no labels and no BatchNormalization")
         reason = ", ".join(evidence)
     return PreprocessingChoice(
         preprocessing=best.preprocessing.because(f"auto: {reason}"),

@@ -188,12 +188,17 @@ def _policy(layer: Config) -> bool:
 
 def _fixed_batch(layer: Config) -> bool:
     shape = _shape_keys(layer)
-    if shape is None or not shape or shape[0] is None:
-        return False
-    if any(_settings(each).get("stateful") for each in every_layer(layer)):
+    if not shape or shape[0] is None:
         return False
     shape[0] = None
     return True
+
+
+def _fixed_batches(config: Config) -> bool:
+    # A stateful network keeps one state for each row, so its batch size is part of it.
+    if any(_settings(layer).get("stateful") for layer in every_layer(config)):
+        return False
+    return _each(_fixed_batch)(config)
 
 
 def _byte_input(layer: Config) -> bool:
@@ -257,7 +262,7 @@ RULES: tuple[Rule, ...] = (
     Rule(
         "fixed-batch-size",
         "a batch size in the file that no other batch fits",
-        _each(_fixed_batch),
+        _fixed_batches,
     ),
     Rule(
         "byte-input",

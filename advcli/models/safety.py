@@ -81,11 +81,16 @@ def _suspects(config: object) -> Iterator[tuple[str, str, bool]]:
             pending.extend(item)
         if not isinstance(item, dict):
             continue
-        # What trained the model is neither built nor run by a load with compile=False.
-        pending.extend(value for key, value in item.items() if key != "compile_config")
+        name = item.get("class_name")
+        # What trained the model is neither built nor run by a load with compile=False, and what
+        # a code-carrying layer consists of is named with the layer.
+        skipped = (
+            "compile_config",
+            "config" if isinstance(name, str) and name in RUNS_CODE else "compile_config",
+        )
+        pending.extend(value for key, value in item.items() if key not in skipped)
         if "function_type" in item and item["function_type"] != "function":
             yield "Lambda", f"carries {RUNS_CODE['Lambda']} (function_type)", False
-        name = item.get("class_name")
         if name is None:
             continue
         yield from _judge(item, name)

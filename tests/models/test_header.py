@@ -1,0 +1,134 @@
+"""Every wrong file gets one true line, and none needs TensorFlow for it."""
+
+import pickle
+import subprocess
+import sys
+import zipfile
+
+import h5py
+import numpy as np
+import pytest
+
+from advcli.errors import ModelError
+from advcli.models.header import read_header
+from tests.models.support import edit_config, saved, small_cnn
+
+
+@pytest.fixture(scope="module")
+def good(tmp_path_factory):
+    return saved(small_cnn(), tmp_path_factory.mktemp("header") / "model.h5")
+
+
+def refusal(path):
+    with pytest.raises(ModelError) as caught:
+        read_header(path)
+    assert "\n" not in caught.value.message
+    assert caught.value.hint
+    return caught.value.message
+
+
+def test_reads_what_is_there(good):
+    header = read_header(good)
+    assert header.kind == "h5"
+    assert header.keras_version is not None
+    assert header.keras_version[0] == "3"
+    assert header.config["class_name"] == "Sequential"
+    assert (3, 3, 3, 6) in header.weight_shapes.values()
+    assert len(header.sha256) == 64
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"", "empty"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:ab\nsize 3\n", "Git LFS"),
+        (b"\n<!DOCTYPE html><html><body>Sign in</body></html>", "web page"),
+        (b"hello world, no model here\n", "text file"),
+        (b'{"class_name": "Sequential", "config": []}', "JSON"),
+        (pickle.dumps({"weights": [1, 2, 3]}), "pickle"),
+        (b"\x1c\x00\x00\x00TFL3" + bytes(40), "TensorFlow Lite"),
+        (b"\x08\x07\x12\x07pytorch" + bytes(40), "ONNX"),
+        (b"\x1f\x8b" + bytes(40), "gzip"),
+        (bytes(range(256)) * 8, "no HDF5"),
+        (b"PK\x03\x04" + bytes(60), "zip"),
+    ],
+)
+def test_other_files_are_named(tmp_path, content, reason):
+    path = tmp_path / "model.h5"
+    path.write_bytes(content)
+    assert reason in refusal(path)
+
+
+def test_missing_and_directories(tmp_path):
+    assert "no such file" in refusal(tmp_path / "nowhere.h5")
+    assert "is a directory" in refusal(tmp_path)
+    (tmp_path / "saved_model.pb").touch()
+    assert "SavedModel" in refusal(tmp_path)
+
+
+def test_other_zips(tmp_path):
+    for member, reason in (
+        ("archive/data.pkl", "PyTorch"),
+        ("saved_model.pb", "SavedModel"),
+        ("deep/model.h5", "holds deep/model.h5"),
+        ("readme", "without a Keras model"),
+    ):
+        path = tmp_path / "model.h5"
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr(member, b"x")
+        assert reason in refusal(path)
+
+
+def test_truncated_anywhere(good, tmp_path):
+    whole = good.read_bytes()
+    path = tmp_path / "cut.h5"
+    for length in (9, 100, 2047, len(whole) // 2, len(whole) - 1):
+        path.write_bytes(whole[:length])
+        message = refusal(path)
+        assert "truncated" in message or "damaged" in message
+
+
+def test_weights_only(tmp_path):
+    with h5py.File(tmp_path / "a.weights.h5", "w") as file:  # Keras 3's save_weights
+        file.create_group("layers/dense/vars")["0"] = np.zeros((3, 2))
+    assert "weights only" in refusal(tmp_path / "a.weights.h5")
+    with h5py.File(tmp_path / "b.h5", "w") as file:
+        file.attrs["layer_names"] = [b"dense"]
+    assert "weights only" in refusal(tmp_path / "b.h5")
+    with h5py.File(tmp_path / "c.h5", "w") as file:
+        file["measurements"] = np.zeros(3)
+    assert "no Keras model" in refusal(tmp_path / "c.h5")
+
+
+def test_configuration_is_bounded(good, tmp_path):
+    def nested(config):
+        inner = config
+        for _ in range(80):
+            inner["deeper"] = {}
+            inner = inner["deeper"]
+
+    path = tmp_path / "deep.h5"
+    path.write_bytes(good.read_bytes())
+    assert "levels deep" in refusal(edit_config(path, nested))
+    for text, reason in (("[" * 100_000, "JSON"), ("[1]", "no model class"), ("{", "JSON")):
+        with h5py.File(path, "w") as file:
+            file.attrs.create("model_config", text, dtype=h5py.string_dtype())
+        assert reason in refusal(path)
+    with h5py.File(path, "w") as file:
+        file.attrs["model_config"] = 3
+    assert "not JSON text" in refusal(path)
+
+
+def test_control_characters_stay_out_of_the_message(tmp_path):
+    assert "\x1b" not in refusal(tmp_path / "\x1b[31mred\u202e.h5")
+
+
+def test_needs_no_tensorflow(good):
+    code = (
+        "import sys; from advcli.models.header import read_header;"
+        "from advcli.models.safety import scan; from advcli.models.normalise import normalise;"
+        f"h = read_header({str(good)!r}); scan(h); normalise(h.config);"
+        "import advcli.models.classifier, advcli.models.auto, advcli.models.gradient;"
+        "sys.exit('tensorflow' in sys.modules or 'keras' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
