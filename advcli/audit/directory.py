@@ -125,7 +125,9 @@ class RunDirectory:
                 "give the folder that --out named",
             ) from error
         except ValueError as error:
-            raise RunError(f"{printable(str(file))}: is no JSON ({error})", "start a new run") from None
+            raise RunError(
+                f"{printable(str(file))}: is no JSON ({error})", "start a new run"
+            ) from None
         if not isinstance(found, dict):
             raise RunError(f"{printable(str(file))}: is no run", "start a new run")
         return found
@@ -133,4 +135,4 @@ class RunDirectory:
 
 def attack_folder(spec: str) -> str:
     """A canonical spec as a folder's name: `pgd:steps=100` -> `pgd_steps-100`."""
-    return spec.translate(str.maketrans({":": "_", "=": "-", ",": "_", "/": "_"}))
+    return spec.translate(str.maketrans(":=,/", "_-__"))

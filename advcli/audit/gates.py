@@ -1,10 +1,10 @@
 """Gates: the least robustness that a model must show, and the verdict on it.
 
-    40, 40%          every worst case (the lowest over all norms and eps that were run)
-    clean=90         accuracy on the clean images
-    pgd=40           the lowest robust accuracy of an attack;  pgd@8/255=40 at one eps
-    linf@8/255=40    the worst case there
-    class:cat=30     the lowest worst case of one class
+40, 40%          every worst case (the lowest over all norms and eps that were run)
+clean=90         accuracy on the clean images
+pgd=40           the lowest robust accuracy of an attack;  pgd@8/255=40 at one eps
+linf@8/255=40    the worst case there
+class:cat=30     the lowest worst case of one class
 """
 
 from __future__ import annotations
@@ -50,7 +50,9 @@ def parse_gate(text: str) -> Gate:
     eps = parse_eps(budget) if at else None
     if subject in NORMS:
         if eps is None:
-            raise UsageError(f"--fail-under {text}: a norm needs its eps", f"e.g. {subject}@8/255=40")
+            raise UsageError(
+                f"--fail-under {text}: a norm needs its eps", f"e.g. {subject}@8/255=40"
+            )
         return Gate(text, "norm", threshold, subject, eps)
     if not subject:
         raise UsageError(f"--fail-under {text}: the scope names nothing", _HOW)
@@ -94,9 +96,7 @@ def check_planned(gates: Iterable[Gate], phases: Sequence[Phase], *, targeted: b
             chosen = list(phases)
         if gate.eps is not None:
             wanted = gate.eps
-            chosen = [
-                p for p in chosen if not p.eps or any(same_eps(eps, wanted) for eps in p.eps)
-            ]
+            chosen = [p for p in chosen if not p.eps or any(same_eps(eps, wanted) for eps in p.eps)]
         if not chosen:
             raise UsageError(
                 f"--fail-under {gate.text}: that is not run here",

@@ -35,9 +35,7 @@ def inspect_model(config: AuditConfig, *, with_images: bool) -> dict[str, Any]:
     from advcli.models import loader, runtime
 
     runtime.prepare(config.device)
-    loaded = loader.load(
-        config.model, output=config.output, allow_unsafe=config.allow_unsafe_model
-    )
+    loaded = loader.load(config.model, output=config.output, allow_unsafe=config.allow_unsafe_model)
     facts: dict[str, Any] = {
         "model": {
             "path": str(header.path),

@@ -118,9 +118,7 @@ class Ledger:
             error=line["error"] is not None,
         )
 
-    def _key(
-        self, attack: str, norm: str, eps: float | None
-    ) -> tuple[str, str, float | None]:
+    def _key(self, attack: str, norm: str, eps: float | None) -> tuple[str, str, float | None]:
         if eps is not None:
             for known in self.answers:
                 if known[:2] == (attack, norm) and known[2] is not None and same_eps(known[2], eps):

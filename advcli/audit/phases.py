@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from advcli.audit.directory import RunDirectory
 from advcli.audit.journal import Journal, read_lines
 from advcli.audit.ledger import Ledger
+from advcli.audit.lines import Line, clean_line, failed_line, outcome_line
+from advcli.audit.meter import Meter, Watcher
 from advcli.audit.plan import AuditConfig, Phase, Target, pick_target
 from advcli.engine.jobs import Outcome, Subject
 from advcli.engine.run import Engine
@@ -21,12 +23,7 @@ from advcli.images.text import printable
 from advcli.images.writer import ImageWriter
 from advcli.threats.budget import same_eps
 
-if TYPE_CHECKING:
-    from advcli.audit.run import Watcher
-
 __all__ = ["Worker"]
-
-Line = dict[str, Any]
 
 
 class Worker:
@@ -76,7 +73,7 @@ class Worker:
                     if path in known:
                         self._check_known(image)
                     elif image.pixels is None:
-                        self._record(None, self._clean_line(image, None, None, image.error))
+                        self._record(None, clean_line(image, image.ref.label, None, image.error))
                     else:
                         batch.append(image)
                     if len(batch) >= self._engine.batch_size:
@@ -116,21 +113,9 @@ class Worker:
             if self._writes and image.pixels is not None:
                 path = self._directory.root / self._directory.clean_file(image.ref.path)
                 future = writer.submit(path, image.pixels)
-            line = self._clean_line(image, label, guess, error)
+            line = clean_line(image, label, guess, error)
             self._record(future, line if target is None else line | {"target": wanted})
         batch.clear()
-
-    def _clean_line(
-        self, image: LoadedImage, label: int | None, prediction: int | None, error: str | None
-    ) -> Line:
-        return {
-            "image": image.ref.path,
-            "attack": "clean",
-            "sha256": image.sha256,
-            "label": label if label is not None else image.ref.label,
-            "clean_prediction": prediction,
-            "error": error,
-        }
 
     def _check_known(self, image: LoadedImage) -> None:
         before = self._ledger.clean[image.ref.path]
@@ -168,7 +153,7 @@ class Worker:
         self._copy_repeats(phase, repeats)
         if not todo:
             return
-        meter = _Meter(self._watcher, self._ledger, phase, phases, todo)
+        meter = Meter(self._watcher, self._ledger, phase, phases, todo)
         self._watcher.begin(phase.spec, len(todo))
         try:
             with ImageWriter() as writer:
@@ -220,44 +205,29 @@ class Worker:
         return todo, repeats
 
     def _subjects(
-        self, phase: Phase, todo: dict[str, tuple[float, ...]], meter: _Meter
+        self, phase: Phase, todo: dict[str, tuple[float, ...]], meter: Meter
     ) -> Iterator[Subject]:
         for image in self._stream.subset(todo):
             path = image.ref.path
             clean = self._ledger.clean[path]
-            if image.pixels is None or image.sha256 != clean.sha256 or clean.label is None:
+            sha256 = image.sha256
+            if image.pixels is None or sha256 is None or clean.label is None:
                 reason = image.error or "the file changed while it was being evaluated"
                 for eps in todo[path] or (None,):
-                    self._record(None, self._failed_line(phase, path, eps, reason))
+                    self._record(None, failed_line(phase, path, eps, self._config.seed, reason))
                     meter.answered(path, eps, fooled=False)
                 continue
             yield Subject(
                 key=path,
                 pixels=image.pixels,
                 label=clean.label,
-                sha256=image.sha256,
+                sha256=sha256,
                 eps=todo[path],
                 target=clean.target,
             )
 
     def _take(self, phase: Phase, outcome: Outcome, writer: ImageWriter) -> None:
-        line: Line = {
-            "image": outcome.key,
-            "attack": phase.spec,
-            "norm": phase.norm,
-            "eps": outcome.eps,
-            "success": outcome.success,
-            "adversarial_prediction": outcome.prediction,
-            "distance": outcome.distance,
-            "forwards": outcome.forwards,
-            "gradients": outcome.gradients,
-            "steps": outcome.steps,
-            "seed": outcome.seed,
-            "file": None,
-            "error": None,
-            "stalled": outcome.stalled,
-            "nonfinite": outcome.nonfinite,
-        }
+        line = outcome_line(phase, outcome)
         future = None
         if self._writes and (outcome.success or not self._config.only_fooled):
             eps = outcome.eps if outcome.same_as is None else outcome.same_as
@@ -265,25 +235,6 @@ class Worker:
             if outcome.same_as is None:
                 future = writer.submit(self._directory.root / line["file"], outcome.point)
         self._record(future, line)
-
-    def _failed_line(self, phase: Phase, image: str, eps: float | None, reason: str) -> Line:
-        return {
-            "image": image,
-            "attack": phase.spec,
-            "norm": phase.norm,
-            "eps": eps,
-            "success": False,
-            "adversarial_prediction": None,
-            "distance": None,
-            "forwards": 0,
-            "gradients": 0,
-            "steps": 0,
-            "seed": self._config.seed,
-            "file": None,
-            "error": reason,
-            "stalled": 0,
-            "nonfinite": False,
-        }
 
     def _copy_repeats(self, phase: Phase, repeats: dict[tuple[str, float], float]) -> None:
         """An image fooled at one eps is fooled at every larger one: the lines that say so."""
@@ -318,36 +269,3 @@ class Worker:
             self._pending.popleft()
             self._journal.append(line)
             self._ledger.add(line)
-
-
-class _Meter:
-    """Counts finished images of a phase, and who is robust so far at its largest eps."""
-
-    def __init__(
-        self,
-        watcher: Watcher,
-        ledger: Ledger,
-        phase: Phase,
-        phases: tuple[Phase, ...],
-        todo: dict[str, tuple[float, ...]],
-    ) -> None:
-        largest = phase.eps[-1]
-        self._watcher = watcher
-        self._todo = todo
-        self._attacked = {image for image, clean in ledger.evaluated() if clean.attacked}
-        broken = ledger.before(phases, phase, largest)
-        broken |= {
-            image
-            for image, answer in ledger.of(phase, largest).items()
-            if answer.broken_at(largest, minimum=phase.minimum)
-        }
-        self._broken = broken & self._attacked
-        self.done = 0
-
-    def answered(self, image: str, eps: float | None, *, fooled: bool) -> None:
-        if fooled and image in self._attacked:
-            self._broken.add(image)
-        asked = self._todo[image]
-        if eps is None or not asked or same_eps(eps, asked[-1]):
-            self.done += 1
-            self._watcher.advance(self.done, len(self._attacked) - len(self._broken))

@@ -34,10 +34,6 @@ def merged_config(
         if "eps" not in given and config.attacks:
             reused -= {"eps"}
     changes = {name: getattr(stored, name) for name in reused}
-    if "preprocess" in reused:
-        changes["preprocess"] = earlier["model"]["preprocessing"]["flag"]
-    if "limit" in reused:
-        changes["limit"] = stored.limit
     return config.model_copy(update=changes)
 
 
@@ -45,7 +41,7 @@ def merged_phases(
     config: AuditConfig, earlier: dict[str, Any], given: frozenset[str]
 ) -> tuple[Phase, ...]:
     """The run's phases, and those that were asked for in addition."""
-    before = tuple(Phase.from_dict(stored) for stored in earlier["phases"])
+    before = tuple(_unchanged(stored) for stored in earlier["phases"])
     if not given & _ATTACKS:
         return before
     added = draft_phases(config)
@@ -55,6 +51,20 @@ def merged_phases(
             "give another --out",
         )
     return merge([*before, *added])
+
+
+def _unchanged(stored: dict[str, Any]) -> Phase:
+    phase = Phase.from_dict(stored)
+    now = phase.as_dict()["options"]
+    if now != stored["options"]:
+        keys = sorted(
+            k for k in now.keys() | stored["options"] if now.get(k) != stored["options"].get(k)
+        )
+        raise RunError(
+            f"'{phase.spec}' meant something else when the run began: {', '.join(keys)} differ",
+            "go on with the version of advcli that began it, or give another --out",
+        )
+    return phase
 
 
 def check_model(sha256: str, earlier: dict[str, Any]) -> None:

@@ -12,35 +12,27 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from advcli.audit import resume as resuming
 from advcli.audit.directory import RunDirectory
 from advcli.audit.gates import check_classes, check_planned, parse_gate
+from advcli.audit.meter import Watcher
 from advcli.audit.phases import Worker
 from advcli.audit.plan import AuditConfig, Phase, draft_phases, parse_target, resolve
-from advcli.audit.setup import Bench, build, open_cheaply, stream_of, versions
+from advcli.audit.setup import (
+    Bench,
+    build,
+    open_cheaply,
+    stored_preprocessing,
+    stream_of,
+    versions,
+)
 from advcli.audit.summary import SCHEMA_VERSION, missing, summarise
 from advcli.engine.run import Engine
 from advcli.errors import NoVerdictError, RunError, UsageError
 
-__all__ = ["Result", "Watcher", "execute"]
-
-
-class Watcher(Protocol):
-    """Who is told how a run goes; the command line shows it."""
-
-    def begin(self, title: str, total: int) -> None:
-        """A pass over `total` images begins."""
-
-    def advance(self, done: int, standing: int | None) -> None:
-        """`done` images of it are finished; `standing` of all correct ones are robust so far."""
-
-    def end(self) -> None:
-        """The pass is over."""
-
-    def note(self, text: str) -> None:
-        """A remark for the user."""
+__all__ = ["Result", "execute"]
 
 
 @dataclass(frozen=True)
@@ -89,7 +81,14 @@ def execute(
     if earlier is not None:
         resuming.check_model(header.sha256, earlier)
     batch_size = earlier["engine"]["batch_size"] if earlier and not config.batch_size else None
-    bench = build(config, folder, batch_size=batch_size)
+    bench = build(
+        config,
+        folder,
+        batch_size=batch_size,
+        preprocessing=stored_preprocessing(earlier["model"]["preprocessing"])
+        if earlier is not None and "preprocess" not in given
+        else None,
+    )
     phases = resolve(phases, bench.input_shape)
     check_planned(gates, phases, targeted=config.targeted is not None)
     check_classes(gates, bench.class_names)
@@ -146,7 +145,9 @@ def _work(
             directory.write_run(run)
         left = missing(ledger.restricted(run["images"]["selected"]), phases)
         if left:
-            raise NoVerdictError(f"{left} answers are missing at the end of the run", "use --resume")
+            raise NoVerdictError(
+                f"{left} answers are missing at the end of the run", "use --resume"
+            )
         run["provenance"] |= {"finished": _now()}
         summary = summarise(run, ledger)
         directory.write_run(run)
@@ -202,8 +203,7 @@ def _describe(
             "count": len(bench.folder.refs),
             "labels": bench.folder.label_source,
             "skipped": [
-                {"file": skipped.file, "reason": skipped.reason}
-                for skipped in bench.folder.skipped
+                {"file": skipped.file, "reason": skipped.reason} for skipped in bench.folder.skipped
             ],
             "resized": None,
             "selected": None,
@@ -220,6 +220,7 @@ def _describe(
             **versions(),
             "seed": config.seed,
             "command": command_line,
+            "folder": str(Path.cwd()),
             "started": _now(),
             "finished": None,
         },

@@ -29,7 +29,16 @@ if TYPE_CHECKING:
     from advcli.models.loader import LoadedModel
     from advcli.models.preprocessing import Preprocessing
 
-__all__ = ["Bench", "Sample", "build", "open_cheaply", "stream_of", "versions"]
+__all__ = [
+    "Bench",
+    "Sample",
+    "build",
+    "open_cheaply",
+    "sample_of",
+    "stored_preprocessing",
+    "stream_of",
+    "versions",
+]
 
 SAMPLE_IMAGES = 256
 _SAMPLE_BYTES = 256 * 2**20
@@ -102,9 +111,7 @@ def open_cheaply(config: AuditConfig) -> tuple[Header, ImageFolder]:
     return header, folder
 
 
-def stream_of(
-    config: AuditConfig, folder: ImageFolder, shape: tuple[int, int, int]
-) -> ImageStream:
+def stream_of(config: AuditConfig, folder: ImageFolder, shape: tuple[int, int, int]) -> ImageStream:
     """The images of a run, in its order."""
     return ImageStream(
         folder,
@@ -147,26 +154,30 @@ def build(
     folder: ImageFolder,
     *,
     batch_size: int | None = None,
+    preprocessing: Preprocessing | None = None,
     check_gradient: bool = True,
 ) -> Bench:
     """Loads the model and gets it ready; raises an AdvcliError that ends in exit 2.
 
-    `batch_size` overrides the configuration's; the gradient is checked at what will be compiled.
+    `batch_size` and `preprocessing` override the configuration's. The gradient is checked at the
+    batch size that will be compiled.
     """
     from advcli.models import classifier as classifiers
-    from advcli.models import loader, preprocessing, runtime
+    from advcli.models import loader, runtime
+    from advcli.models.preprocessing import parse
 
     runtime.prepare(config.device)
-    loaded = loader.load(
-        config.model, output=config.output, allow_unsafe=config.allow_unsafe_model
-    )
+    loaded = loader.load(config.model, output=config.output, allow_unsafe=config.allow_unsafe_model)
     check_classes(folder, loaded.head.class_count)
     shape = loaded.image.shape
-    if config.preprocess != "auto":
-        preprocessing.parse(config.preprocess, shape[2])  # refused before the images are read
+    if preprocessing is None and config.preprocess != "auto":
+        preprocessing = parse(config.preprocess, shape[2])
+        preprocessing.check(shape[2])
     sample = sample_of(config, folder, shape)
-    chosen, findings = _preprocessing(config, loaded, sample)
-    classifier = classifiers.build(loaded, chosen)
+    findings: list[dict[str, str]] = []
+    if preprocessing is None:
+        preprocessing, findings = _preprocessing(loaded, sample)
+    classifier = classifiers.build(loaded, preprocessing)
     if not config.allow_chance:
         _refuse_chance(config, classifier, sample)
     device = runtime.describe_device()
@@ -184,20 +195,32 @@ def build(
         folder,
         names,
         sample,
-        chosen,
+        preprocessing,
         tuple(findings),
         device,
         rows,
     )
 
 
-def _preprocessing(
-    config: AuditConfig, loaded: LoadedModel, sample: Sample
-) -> tuple[Preprocessing, list[dict[str, str]]]:
-    from advcli.models import auto, preprocessing
+def stored_preprocessing(stored: dict[str, Any]) -> Preprocessing:
+    """The preprocessing that run.json or a summary holds, to the last digit."""
+    from advcli.models.preprocessing import Preprocessing
 
-    if config.preprocess != "auto":
-        return preprocessing.parse(config.preprocess, loaded.image.shape[2]), []
+    return Preprocessing(
+        stored["name"],
+        stored["scale"],
+        tuple(stored["mean"]),
+        tuple(stored["std"]),
+        stored["channels"],
+        stored["evidence"],
+    )
+
+
+def _preprocessing(
+    loaded: LoadedModel, sample: Sample
+) -> tuple[Preprocessing, list[dict[str, str]]]:
+    from advcli.models import auto
+
     choice = auto.choose_preprocessing(loaded, sample.pixels, sample.labels)
     if not choice.suspect:
         return choice.preprocessing, []

@@ -7,7 +7,6 @@ the journal. One `suspect` makes the run suspect: its robust figures may be too 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 from advcli.audit.ledger import Ledger
 from advcli.audit.plan import Phase

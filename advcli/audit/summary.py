@@ -59,7 +59,11 @@ def summarise(run: dict[str, Any], ledger: Ledger) -> dict[str, Any]:
             "ci95": wilson(correct, len(evaluated)),
             "errors": sum(clean.error is not None for clean in evaluated.values()),
         },
-        "attacks": [row for phase in phases for row in _rows(run, ledger, phases, phase)],
+        "attacks": [
+            row
+            for phase, stored in zip(phases, run["phases"], strict=True)
+            for row in _rows(run, ledger, phases, phase, stored["options"])
+        ],
         "worst_case": [],
         "natural": [],
         "per_class": [],
@@ -125,7 +129,11 @@ def count(ledger: Ledger, phases: Sequence[Phase], phase: Phase, eps: float) -> 
 
 
 def _rows(
-    run: dict[str, Any], ledger: Ledger, phases: Sequence[Phase], phase: Phase
+    run: dict[str, Any],
+    ledger: Ledger,
+    phases: Sequence[Phase],
+    phase: Phase,
+    options: dict[str, Any],
 ) -> Iterator[dict[str, Any]]:
     timing = run["timings"].get(f"{phase.spec} {phase.norm}", {"seconds": 0.0, "images": 0})
     for eps in phase.eps:
@@ -135,7 +143,7 @@ def _rows(
         tally = ledger.tally(phase, eps)
         yield {
             "attack": phase.spec,
-            "options": phase.attack.model_dump(mode="json"),
+            "options": options,
             "norm": phase.norm,
             "eps": eps,
             "robust_accuracy": proportion(standing.robust, standing.total),
@@ -166,7 +174,8 @@ def _budgets(phases: Sequence[Phase]) -> list[tuple[str, float]]:
         for eps in phase.eps:
             if not any(norm == phase.norm and same_eps(eps, old) for norm, old in found):
                 found.append((phase.norm, eps))
-    return sorted(found, key=lambda budget: [p.norm for p in phases].index(budget[0]))
+    order: list[str] = [phase.norm for phase in phases]
+    return sorted(found, key=lambda budget: order.index(budget[0]))
 
 
 def _answers_at(

@@ -30,7 +30,7 @@ __all__ = ["command"]
 @model_options
 @output_options("table", "json", "csv", "markdown")
 @click.pass_context
-def command(ctx: click.Context, **options: Any) -> int:
+def command(ctx: click.Context, /, **options: Any) -> int:
     """Perturb IMAGES so that MODEL gets them wrong, and write them into --out.
 
     One image is written per attacked image, fooled or not, and the clean ones beside them:

@@ -13,11 +13,18 @@ __all__ = ["command"]
 @click.command("attacks", context_settings=EXAMPLES_SETTINGS)
 @click.argument("name", required=False)
 @click.option(
-    "--format", "output_format", type=click.Choice(["table", "json"]), default="table",
-    show_default=True, help="What goes to standard output.",
+    "--format",
+    "output_format",
+    type=click.Choice(["table", "json"]),
+    default="table",
+    show_default=True,
+    help="What goes to standard output.",
 )
 @click.option(
-    "--color", type=click.Choice(["auto", "always", "never"]), default="auto", show_default=True,
+    "--color",
+    type=click.Choice(["auto", "always", "never"]),
+    default="auto",
+    show_default=True,
     help="NO_COLOR and FORCE_COLOR are respected.",
 )
 @click.option("-v", "--verbose", is_flag=True, help="Show where an error came from.")

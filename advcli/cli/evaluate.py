@@ -26,7 +26,7 @@ __all__ = ["command"]
 @model_options
 @output_options("table", "json", "csv", "markdown")
 @click.pass_context
-def command(ctx: click.Context, **options: Any) -> int:
+def command(ctx: click.Context, /, **options: Any) -> int:
     """Accuracy of MODEL on IMAGES, unperturbed and under attack.
 
     IMAGES is a folder of class sub-folders, or a flat folder with --labels FILE; without labels

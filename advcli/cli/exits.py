@@ -51,6 +51,8 @@ def _invoke(args: list[str]) -> int:
     try:
         result = cli.main(args, prog_name="advcli", standalone_mode=False)
         return result if isinstance(result, int) else 0
+    except click.Abort:  # what Click makes of Ctrl-C
+        raise
     except click.ClickException as error:
         _complain(error.format_message(), _usage_hint(error))
         return REFUSED

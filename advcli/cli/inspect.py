@@ -38,7 +38,11 @@ def command(**options: Any) -> int:
     with_images = options["images"] is not None
     config = AuditConfig.model_validate(
         {"command": "evaluate"}
-        | {k: str(v) if isinstance(v, Path) else v for k, v in options.items() if k not in _DROPPED}
+        | {
+            key: str(value) if isinstance(value, Path) else value
+            for key, value in options.items()
+            if key not in _DROPPED and value is not None
+        }
         | {"images": options["images"] or ""}
     )
     check_paths(config.model, config.images if with_images else None)

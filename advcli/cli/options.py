@@ -1,4 +1,4 @@
-"""Options that several commands share, stated once; values are checked before anything is loaded."""
+"""Options that several commands share, stated once; values are checked before any work."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ EXAMPLES_SETTINGS: dict[str, Any] = {
 }
 
 
-class Parsed(click.ParamType):
+class Parsed(click.ParamType[Any]):
     """A value whose own parser says what is wrong with it; kept as the parser returns it."""
 
     def __init__(self, name: str, module: str, function: str, *, keep_text: bool = False) -> None:
@@ -49,7 +49,7 @@ class Parsed(click.ParamType):
         return value if self._keep_text else parsed
 
 
-class BatchSize(click.ParamType):
+class BatchSize(click.ParamType[Any]):
     """`auto` (None) or a positive count."""
 
     name = "auto|N"
@@ -88,7 +88,10 @@ def model_options(function: F) -> F:
         ),
         click.option("--output", metavar="NAME|INDEX", help="Which of several outputs classifies."),
         click.option(
-            "--device", metavar="auto|cpu|gpu[:i]", default="auto", show_default=True,
+            "--device",
+            metavar="auto|cpu|gpu[:i]",
+            default="auto",
+            show_default=True,
             help="Where to compute.",
         ),
         click.option(
@@ -155,7 +158,11 @@ def audit_options(function: F) -> F:
     """What is run, how, and what must hold."""
     return _stacked(
         click.option(
-            "-a", "--attack", "attacks", multiple=True, metavar="NAME[:key=value,…]",
+            "-a",
+            "--attack",
+            "attacks",
+            multiple=True,
+            metavar="NAME[:key=value,…]",
             help="An attack, e.g. pgd:steps=100,norm=l2; repeatable. `advcli attacks` lists them.",
         ),
         click.option(
@@ -176,11 +183,15 @@ def audit_options(function: F) -> F:
             "Default: linf 8/255, scaled ones for the other norms.",
         ),
         click.option(
-            "--targeted", metavar="CLASS|least-likely|next",
+            "--targeted",
+            metavar="CLASS|least-likely|next",
             help="Look for this class instead of any wrong one.",
         ),
         click.option(
-            "--batch-size", type=BatchSize(), default="auto", show_default=True,
+            "--batch-size",
+            type=BatchSize(),
+            default="auto",
+            show_default=True,
             help="Rows computed at once.",
         ),
         click.option(
@@ -190,24 +201,31 @@ def audit_options(function: F) -> F:
             show_default=True,
             help="uint8: judged as an 8-bit file holds it. float: for comparison with papers.",
         ),
+        click.option("--allow-chance", is_flag=True, help="Go on although the model only guesses."),
         click.option(
-            "--allow-chance", is_flag=True, help="Go on although the model only guesses."
-        ),
-        click.option(
-            "--fail-under", multiple=True, metavar="[SCOPE=]PERCENT",
+            "--fail-under",
+            multiple=True,
+            metavar="[SCOPE=]PERCENT",
             type=Parsed("GATE", "advcli.audit.gates", "parse_gate", keep_text=True),
             help="Exit 1 below this robust accuracy: 40, clean=90, pgd=40, pgd@8/255=40, "
             "linf@8/255=40, class:NAME=30; repeatable. Without a scope: every worst case.",
         ),
         click.option("--exit-zero", is_flag=True, help="Exit 0 where a gate fails."),
         click.option(
-            "--out", type=click.Path(path_type=Path), metavar="DIR",
+            "--out",
+            type=click.Path(path_type=Path),
+            metavar="DIR",
             help="The run directory: journal, summary and images.",
         ),
         click.option("--resume", is_flag=True, help="Go on with the run in --out."),
         click.option(
-            "-r", "--report", "reports", multiple=True, type=click.Path(path_type=Path),
-            metavar="FILE", help="Write a report: .json, .csv or .md; repeatable.",
+            "-r",
+            "--report",
+            "reports",
+            multiple=True,
+            type=click.Path(path_type=Path),
+            metavar="FILE",
+            help="Write a report: .json, .csv or .md; repeatable.",
         ),
         click.option(
             "--only-fooled", is_flag=True, help="Write only perturbed images that fool the model."
@@ -219,16 +237,26 @@ def output_options(*formats: str) -> Callable[[F], F]:
     """What goes to standard output and standard error."""
     return _stacked(
         click.option(
-            "--format", "output_format", type=click.Choice(formats), default=formats[0],
-            show_default=True, help="What goes to standard output.",
+            "--format",
+            "output_format",
+            type=click.Choice(formats),
+            default=formats[0],
+            show_default=True,
+            help="What goes to standard output.",
         ),
         click.option(
-            "--progress", type=click.Choice(["auto", "bar", "plain", "none"]), default="auto",
-            show_default=True, help="How progress is shown on standard error.",
+            "--progress",
+            type=click.Choice(["auto", "bar", "plain", "none"]),
+            default="auto",
+            show_default=True,
+            help="How progress is shown on standard error.",
         ),
         click.option(
-            "--color", type=click.Choice(["auto", "always", "never"]), default="auto",
-            show_default=True, help="NO_COLOR and FORCE_COLOR are respected.",
+            "--color",
+            type=click.Choice(["auto", "always", "never"]),
+            default="auto",
+            show_default=True,
+            help="NO_COLOR and FORCE_COLOR are respected.",
         ),
         click.option("-q", "--quiet", is_flag=True, help="No progress and no notes."),
         click.option("-v", "--verbose", is_flag=True, help="Show where an error came from."),

@@ -35,6 +35,7 @@ class Shown(ABC):
 
             print(f"note: {printable(text)}", file=sys.stderr)
 
+    @abstractmethod
     def close(self) -> None:
         """Leaves the screen as it should stay."""
 
@@ -60,6 +61,9 @@ class Silent(Shown):
     def end(self) -> None:
         pass
 
+    def close(self) -> None:
+        pass
+
 
 class Plain(Shown):
     """A line at the end of each pass, and every ten seconds within it."""
@@ -80,6 +84,9 @@ class Plain(Shown):
 
     def end(self) -> None:
         self._say()
+
+    def close(self) -> None:
+        sys.stderr.flush()
 
     def _say(self) -> None:
         self._spoke = time.monotonic()

@@ -1,4 +1,4 @@
-"""What `attack` and `evaluate` share: from their options to a run, its reports and its exit code."""
+"""What `attack` and `evaluate` share: from options to a run, its reports and its exit code."""
 
 from __future__ import annotations
 
@@ -28,7 +28,8 @@ def run_audit(ctx: click.Context, command: str, options: dict[str, Any]) -> int:
     for report in options["reports"]:
         check_target(report)
     config = AuditConfig.model_validate(
-        {"command": command} | {k: _plain(v) for k, v in options.items() if k not in _NOT_CONFIG}
+        {"command": command}
+        | {k: _plain(v) for k, v in options.items() if k not in _NOT_CONFIG and v is not None}
     )
     _precheck(config, options)
     out: Path | None = options["out"]
@@ -67,8 +68,17 @@ def _precheck(config: Any, options: dict[str, Any]) -> None:
     check_paths(config.model, config.images)
     if config.command == "attack" and options["out"] is None:
         raise UsageError("attack writes images, and --out is missing", "add --out DIR")
+    if options["out"] is not None and _inside(options["out"], Path(config.images)):
+        raise UsageError(
+            "--out lies inside the folder of images, and would be taken for images",
+            "give a folder elsewhere to --out",
+        )
     if config.only_fooled and config.command == "evaluate" and not config.save_images:
         raise UsageError("--only-fooled chooses among saved images", "add --save-images --out DIR")
+
+
+def _inside(out: Path, images: Path) -> bool:
+    return out.resolve().is_relative_to(images.resolve())
 
 
 def check_paths(model: str, images: str | None) -> None:
@@ -106,5 +116,7 @@ def _say_how_to_go_on(out: Path | None) -> None:
     elif not (out / "run.json").exists():
         text = "stopped before the run began; nothing was written"
     else:
-        text = f"stopped; what was finished is kept: go on with --out {shlex.quote(str(out))} --resume"
+        text = (
+            f"stopped; what was finished is kept: go on with --out {shlex.quote(str(out))} --resume"
+        )
     print(text, file=sys.stderr)

@@ -1,2 +1,75 @@
+"""`advcli verify`: a finished run against its files and its model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
 import click
-command = click.Command("x")
+
+from advcli.cli.exits import emit
+from advcli.cli.options import EXAMPLES_SETTINGS, use_color
+
+__all__ = ["command"]
+
+
+@click.command("verify", context_settings=EXAMPLES_SETTINGS)
+@click.argument("run", type=click.Path(path_type=Path))
+@click.option(
+    "--replay",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Also run the attacks on N images again and compare bit for bit.",
+)
+@click.option(
+    "--device",
+    metavar="auto|cpu|gpu[:i]",
+    default="auto",
+    show_default=True,
+    help="Where to compute.",
+)
+@click.option("--allow-unsafe-model", is_flag=True, help="Run code that the model file carries.")
+@click.option(
+    "--format",
+    "output_format",
+    type=click.Choice(["table", "json"]),
+    default="table",
+    show_default=True,
+    help="What goes to standard output.",
+)
+@click.option(
+    "--color",
+    type=click.Choice(["auto", "always", "never"]),
+    default="auto",
+    show_default=True,
+    help="NO_COLOR and FORCE_COLOR are respected.",
+)
+@click.option("-v", "--verbose", is_flag=True, help="Show where an error came from.")
+def command(run: Path, replay: int | None, **options: Any) -> int:
+    """Re-read every file of RUN and check hashes, distances and verdicts against the model.
+
+    Exit 3 where something does not match. Runs without written images are checked for what they
+    have; --replay checks the attack itself.
+    """
+    from advcli.audit.directory import RunDirectory
+
+    RunDirectory(run).read_run()
+    from advcli.audit.verify import verify
+
+    found = verify(
+        run,
+        replay=replay or 0,
+        device=options["device"],
+        allow_unsafe=options["allow_unsafe_model"],
+    )
+    if options["output_format"] == "json":
+        from advcli.audit.journal import dumps
+
+        emit(dumps(found.as_dict(), indent=2) + "\n")
+    else:
+        from advcli.cli.running import screen_width
+        from advcli.reports.verification import render
+
+        color = use_color(options["color"])
+        emit(render(found.as_dict(), width=screen_width(), color=color))
+    return found.exit_code

@@ -12,7 +12,7 @@ from advcli.attacks.base import Attack
 from advcli.attacks.registry import NAMES, attack_class
 from advcli.threats.space import Space
 
-__all__ = ["describe", "describe_all", "text_of", "table_of"]
+__all__ = ["describe", "describe_all", "table_of", "text_of"]
 
 _SHAPE = (32, 32, 3)  # what the stated costs are for
 _ACCESS = {
@@ -61,7 +61,12 @@ def _option(key: str, cls: type[Attack]) -> dict[str, Any]:
     )
     bounds = []
     for rule in field.metadata:
-        for kind, sign, attribute in ((Ge, "≥", "ge"), (Gt, ">", "gt"), (Le, "≤", "le"), (Lt, "<", "lt")):
+        for kind, sign, attribute in (
+            (Ge, "≥", "ge"),
+            (Gt, ">", "gt"),
+            (Le, "≤", "le"),
+            (Lt, "<", "lt"),
+        ):
             if isinstance(rule, kind):
                 bounds.append(f"{sign} {getattr(rule, attribute):g}")
     return {

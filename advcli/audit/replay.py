@@ -1,0 +1,60 @@
+"""Attacks of a finished run, run again: the same image, seed and batch shape must answer alike."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+
+from advcli.audit.ledger import Ledger
+from advcli.audit.lines import Line
+from advcli.audit.plan import AuditConfig, Phase
+from advcli.audit.setup import Bench, stream_of
+from advcli.engine.jobs import Outcome, Subject
+from advcli.engine.run import Engine
+
+__all__ = ["replayed"]
+
+
+def replayed(
+    config: AuditConfig,
+    bench: Bench,
+    ledger: Ledger,
+    lines: Mapping[str, Sequence[Line]],
+    phases: Sequence[Phase],
+    count: int,
+) -> Iterator[tuple[Phase, Line, Outcome]]:
+    """Every answer that the journal has on the first `count` attacked images, beside a new one.
+
+    Answers that were copied from a smaller eps are left out: they were never run.
+    """
+    images = [image for image in ledger.clean if image in lines][:count]
+    stream = stream_of(config.model_copy(update={"limit": None}), bench.folder, bench.input_shape)
+    pixels = {i.ref.path: i.pixels for i in stream.subset(images) if i.pixels is not None}
+    engine = Engine(
+        bench.classifier, batch_size=bench.batch_size, pixels=config.pixels, seed=config.seed
+    )
+    for phase in phases:
+        asked = {
+            f"{line['image']}\0{line['eps']}": line
+            for image in images
+            if image in pixels
+            for line in lines[image]
+            if (line["attack"], line["norm"]) == phase.key and line["forwards"] > 0
+        }
+        subjects = [_subject(key, line, ledger, pixels) for key, line in asked.items()]
+        if subjects:
+            for outcome in engine.run(phase.attack, phase.norm, subjects):
+                yield phase, asked[outcome.key], outcome
+
+
+def _subject(key: str, line: Line, ledger: Ledger, pixels: Mapping[str, np.ndarray]) -> Subject:
+    clean = ledger.clean[line["image"]]
+    return Subject(
+        key=key,
+        pixels=pixels[line["image"]],
+        label=-1 if clean.label is None else clean.label,
+        sha256=clean.sha256 or "",
+        eps=() if line["eps"] is None else (line["eps"],),
+        target=clean.target,
+    )

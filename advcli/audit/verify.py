@@ -1,0 +1,262 @@
+"""A finished run against its files and its model: does everything that was reported hold?
+
+Clean images against the journal's hashes, perturbed ones against their eps and their distance,
+predictions against the model as loaded, the summary against the journal; with `replay` also the
+attack itself, bit for bit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from advcli.audit.directory import RunDirectory
+from advcli.audit.journal import finite, read_lines
+from advcli.audit.ledger import Ledger
+from advcli.audit.lines import Line, outcome_line
+from advcli.audit.plan import AuditConfig, Phase
+from advcli.audit.replay import replayed
+from advcli.audit.setup import Bench, build, open_cheaply, stored_preprocessing, stream_of
+from advcli.audit.summary import summarise
+from advcli.errors import RunError
+from advcli.images.decode import ImageReadError
+from advcli.images.stream import pixel_hash
+from advcli.images.text import printable
+from advcli.images.writer import read_back
+from advcli.threats.grid import from_bytes
+from advcli.threats.space import distances
+
+__all__ = ["Verification", "verify"]
+
+_BATCH = 64
+_TOLERANCE = 1 + 1e-6
+_CLOSE = 1e-9
+_REPLAYED = (
+    "success",
+    "adversarial_prediction",
+    "distance",
+    "forwards",
+    "gradients",
+    "steps",
+)
+
+
+@dataclass
+class Verification:
+    """What was checked, and each thing that does not hold: `{image, file, detail}`.
+
+    `replayed` counts answers: an image at one eps of one attack.
+    """
+
+    clean: int = 0
+    files: int = 0
+    predictions: int = 0
+    replayed: int = 0
+    mismatches: list[dict[str, str | None]] = field(default_factory=list)
+
+    @property
+    def exit_code(self) -> int:
+        return 3 if self.mismatches else 0
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "clean_images": self.clean,
+            "perturbed_files": self.files,
+            "predictions": self.predictions,
+            "replayed": self.replayed,
+            "mismatches": self.mismatches,
+            "exit_code": self.exit_code,
+        }
+
+    def complain(self, image: str, file: str | None, detail: str) -> None:
+        self.mismatches.append({"image": image, "file": file, "detail": detail})
+
+
+def verify(
+    root: Path, *, replay: int = 0, device: str = "auto", allow_unsafe: bool = False
+) -> Verification:
+    """Checks the run in `root`; raises an AdvcliError where it, or its model, cannot be read."""
+    directory = RunDirectory(root)
+    run = directory.read_run()
+    config = _located(
+        AuditConfig.model_validate(run["config"]).model_copy(
+            update={"device": device, "allow_unsafe_model": allow_unsafe, "allow_chance": True}
+        ),
+        run["provenance"].get("folder"),
+    )
+    found = Verification()
+    ledger = directory.ledger()
+    _check_summary(directory, run, ledger, found)
+    header, folder = open_cheaply(config)
+    if header.sha256 != run["identity"]["model"]:
+        detail = f"the model is another file: sha256 {header.sha256[:12]}… now"
+        found.complain("", config.model, detail)
+        return found
+    bench = build(
+        config,
+        folder,
+        batch_size=run["engine"]["batch_size"],
+        preprocessing=stored_preprocessing(run["model"]["preprocessing"]),
+        check_gradient=replay > 0,
+    )
+    checker = _Checker(directory, config, bench, ledger, found)
+    checker.check_images()
+    if replay:
+        phases = [Phase.from_dict(stored) for stored in run["phases"]]
+        for phase, line, outcome in replayed(config, bench, ledger, checker.lines, phases, replay):
+            found.replayed += 1
+            checker.compare_replay(phase, line, outcome)
+    return found
+
+
+def _located(config: AuditConfig, folder: str | None) -> AuditConfig:
+    """Relative paths mean what they meant where the run was started."""
+    changes = {}
+    for name in ("model", "images", "classes", "labels"):
+        value = getattr(config, name)
+        if value is not None and folder is not None and not Path(value).exists():
+            changes[name] = str(Path(folder, value))
+    return config.model_copy(update=changes)
+
+
+def _check_summary(
+    directory: RunDirectory, run: dict[str, Any], ledger: Ledger, found: Verification
+) -> None:
+    if not directory.summary_file.exists():
+        raise RunError(
+            f"{printable(str(directory.root))}: the run is not finished", "finish it with --resume"
+        )
+    stored = directory.read_summary()
+    expected = finite(summarise(run, ledger))
+    different = [key for key in expected if stored.get(key) != expected[key]]
+    if different:
+        detail = f"not what the journal says: {', '.join(different)}"
+        found.complain("", directory.summary_file.name, detail)
+
+
+class _Checker:
+    def __init__(
+        self,
+        directory: RunDirectory,
+        config: AuditConfig,
+        bench: Bench,
+        ledger: Ledger,
+        found: Verification,
+    ) -> None:
+        self._directory = directory
+        self._config = config
+        self._bench = bench
+        self._ledger = ledger
+        self._found = found
+        self._queue: list[tuple[str, str | None, np.ndarray, int]] = []
+        self.lines: dict[str, list[Line]] = {}
+        for line in read_lines(directory.journal_file):
+            if line["attack"] != "clean":
+                self.lines.setdefault(line["image"], []).append(line)
+
+    def check_images(self) -> None:
+        """Every clean image that the journal knows, and every file of every attack."""
+        for image, pixels in self._clean_images():
+            clean = self._ledger.clean[image]
+            self._found.clean += 1
+            if pixel_hash(pixels) != clean.sha256:
+                self._found.complain(image, None, "the clean image is not the one of the journal")
+                continue
+            if clean.prediction is not None:
+                self._ask(image, None, from_bytes(pixels), clean.prediction)
+            for line in self.lines.get(image, ()):
+                if line["file"] is not None:
+                    self._check_file(line, pixels)
+        self._answer()
+
+    def _clean_images(self) -> Iterator[tuple[str, np.ndarray]]:
+        """The run's own copies where it has them, else the folder decoded again."""
+        elsewhere: list[str] = []
+        for image, _ in self._ledger.evaluated():
+            file = self._directory.clean_file(image)
+            if not (self._directory.root / file).exists():
+                if self._config.command == "attack" or self._config.save_images:
+                    self._found.complain(image, file, "the clean image's file is missing")
+                elsewhere.append(image)
+                continue
+            pixels = self._read(image, file)
+            if pixels is not None:
+                yield image, pixels
+        config = self._config.model_copy(update={"limit": None})
+        stream = stream_of(config, self._bench.folder, self._bench.input_shape)
+        missing = set(elsewhere)
+        for loaded in stream.subset(elsewhere):
+            missing.discard(loaded.ref.path)
+            if loaded.pixels is None:
+                self._found.complain(loaded.ref.path, None, str(loaded.error))
+            else:
+                yield loaded.ref.path, loaded.pixels
+        for image in missing:
+            self._found.complain(image, None, "the image is no longer in the folder")
+
+    def _read(self, image: str, file: str) -> np.ndarray | None:
+        try:
+            return read_back(self._directory.root / file)
+        except ImageReadError as error:
+            self._found.complain(image, file, str(error))
+            return None
+
+    def _check_file(self, line: Line, clean: np.ndarray) -> None:
+        image, file = line["image"], line["file"]
+        point = self._read(image, file)
+        if point is None:
+            return
+        self._found.files += 1
+        if point.shape != clean.shape:
+            self._found.complain(image, file, f"has the shape {point.shape}, not {clean.shape}")
+            return
+        if point.dtype != np.uint8 and not (point.min() >= 0 and point.max() <= 1):
+            self._found.complain(image, file, "has values outside [0, 1]")
+        origin = clean if point.dtype == np.uint8 else from_bytes(clean)
+        measured = distances(point, origin)
+        if line["eps"] is not None and measured[line["norm"]] > line["eps"] * _TOLERANCE:
+            detail = f"lies {measured[line['norm']]:g} away, over its eps {line['eps']:g}"
+            self._found.complain(image, file, detail)
+        if any(
+            abs(measured[n] - line["distance"][n]) > _CLOSE * max(1, measured[n]) for n in measured
+        ):
+            self._found.complain(image, file, "is not as far away as the journal says")
+        prediction = line["adversarial_prediction"]
+        known = self._ledger.clean[image]
+        wanted = line.get("success")
+        fooled = prediction != known.label if known.target is None else prediction == known.target
+        if wanted and not fooled:
+            self._found.complain(image, file, "is called a success, but its prediction is none")
+        self._ask(image, file, point if point.dtype != np.uint8 else from_bytes(point), prediction)
+
+    def _ask(self, image: str, file: str | None, x: np.ndarray, prediction: int) -> None:
+        self._queue.append((image, file, x, prediction))
+        if len(self._queue) >= _BATCH:
+            self._answer()
+
+    def _answer(self) -> None:
+        if not self._queue:
+            return
+        answer = self._bench.classifier.confirm(np.stack([x for _, _, x, _ in self._queue]))
+        for (image, file, _, stated), real in zip(self._queue, answer.prediction, strict=True):
+            self._found.predictions += 1
+            if int(real) != stated:
+                detail = f"the model predicts {int(real)}, the journal says {stated}"
+                self._found.complain(image, file, detail)
+        self._queue.clear()
+
+    def compare_replay(self, phase: Phase, line: Line, outcome: Outcome) -> None:
+        """The journal's answer and its file against the same attack's second answer."""
+        again = outcome_line(phase, outcome)
+        different = [key for key in _REPLAYED if finite(again[key]) != line[key]]
+        if line["file"] is not None:
+            written = self._read(line["image"], line["file"])
+            if written is None or not np.array_equal(written, outcome.point):
+                different.append("pixels")
+        if different:
+            detail = f"{phase.spec} again differs in {', '.join(different)}"
+            self._found.complain(line["image"], line["file"], detail)
