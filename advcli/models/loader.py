@@ -14,6 +14,7 @@ import tempfile
 import warnings
 import zipfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -110,14 +111,13 @@ def _first_line(error: BaseException) -> str:
 
 def _prove_bounded(where: str, header: Header, config: dict[str, Any]) -> None:
     """Builds the model without allocating a weight, and compares its size with what is stored."""
-    import keras
-
-    with keras.StatelessScope(initialize_variables=False):
-        model = _from_config(header, copy.deepcopy(config))  # Keras empties what it reads
-        if model is None:
-            return
-        parameters = sum(math.prod(variable.shape) for variable in model.variables)
-        largest = max(_activation_sizes(model), default=0)
+    # In a thread of its own: Keras keeps a list, per thread, of variables still to be allocated,
+    # and would allocate the refused model's with the next one that is built.
+    with ThreadPoolExecutor(1) as thread:
+        size = thread.submit(_size, header, copy.deepcopy(config)).result()
+    if size is None:
+        return
+    parameters, largest = size
     stored = sum(math.prod(shape) for shape in header.weight_shapes.values())
     if parameters > _FREE_PARAMETERS + 2 * stored:
         raise ModelError(
@@ -130,6 +130,18 @@ def _prove_bounded(where: str, header: Header, config: dict[str, Any]) -> None:
             f"{where}: one of its layers computes {largest:,} values from one image",
             "the file is damaged, or made to exhaust memory",
         )
+
+
+def _size(header: Header, config: dict[str, Any]) -> tuple[int, int] | None:
+    """Parameters, and values that the largest layer computes from one image."""
+    import keras
+
+    with keras.StatelessScope(initialize_variables=False):
+        model = _from_config(header, config)
+        if model is None:
+            return None
+        parameters = sum(math.prod(variable.shape) for variable in model.variables)
+        return parameters, max(_activation_sizes(model), default=0)
 
 
 def _from_config(header: Header, config: dict[str, Any]) -> Any:

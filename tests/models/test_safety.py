@@ -8,8 +8,11 @@ import numpy as np
 import pytest
 
 from advcli.errors import ModelError
+from advcli.lazy import tf
+from advcli.models.classifier import build
 from advcli.models.header import read_header
 from advcli.models.loader import load
+from advcli.models.preprocessing import PRESETS
 from advcli.models.safety import scan
 from tests.models.support import edit_config, keras, saved, small_cnn
 
@@ -133,7 +136,7 @@ def test_many_small_bombs(victim):
     assert "declare" in refusal(victim)
 
 
-def test_architecture_bomb_is_refused_before_it_is_built(victim):
+def test_architecture_bomb_is_never_built(victim, tmp_path):
     import resource
 
     def grow(config):
@@ -146,6 +149,8 @@ def test_architecture_bomb_is_refused_before_it_is_built(victim):
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     with pytest.raises(ModelError, match=r"needs 1,\d+,\d+,\d+ parameters"):
         load(victim)
+    classifier = build(load(saved(small_cnn(), tmp_path / "next.h5")), PRESETS["unit"])
+    tf.function(classifier.logits)(tf.zeros((1, 12, 12, 3)))  # nor along with the next model
     grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024
     assert grown < 200e6
 
