@@ -15,6 +15,7 @@ from fractions import Fraction
 from typing import Any, Literal
 
 from advcli.audit.plan import Phase
+from advcli.audit.statistics import wilson
 from advcli.errors import UsageError
 from advcli.threats.budget import NORMS, format_eps, parse_eps, same_eps
 
@@ -176,10 +177,10 @@ def _figures(gate: Gate, summary: dict[str, Any]) -> list[tuple[float | None, An
         ]
     if gate.kind == "class":
         return [
-            (row["robust_accuracy"], row["ci95"])
+            (share, wilson(round(share * entry["total"]), entry["total"]))
             for entry in summary["per_class"]
             if entry["class"] == gate.subject
-            for row in entry["worst_case"]
+            for share in (row["robust_accuracy"] for row in entry["worst_case"])
         ]
     return [
         (row["robust_accuracy"], row["ci95"])

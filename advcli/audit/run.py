@@ -92,7 +92,7 @@ def execute(
     phases = resolve(phases, bench.input_shape)
     check_planned(gates, phases, targeted=config.targeted is not None)
     check_classes(gates, bench.class_names)
-    for note in folder.notes:
+    for note in (*folder.notes, *_notes(config, phases)):
         watcher.note(note)
     engine = Engine(
         bench.classifier,
@@ -108,6 +108,15 @@ def execute(
         if earlier is not None and kept.read_run() != earlier:
             raise RunError("another process has changed this run meanwhile", "try again")
         return _work(config, bench, phases, engine, run, kept, watcher, keep=directory is not None)
+
+
+def _notes(config: AuditConfig, phases: tuple[Phase, ...]) -> Iterator[str]:
+    norms = sorted({phase.norm for phase in phases})
+    if config.eps and len(norms) > 1:
+        yield (
+            f"--eps means another size in each of {', '.join(norms)}: give an attack its own "
+            "(-a pgd:eps=8/255), or all of them one --norm"
+        )
 
 
 def _work(

@@ -22,6 +22,7 @@ from advcli.audit.plan import AuditConfig, Phase
 from advcli.audit.replay import replayed
 from advcli.audit.setup import Bench, build, open_cheaply, stored_preprocessing, stream_of
 from advcli.audit.summary import summarise
+from advcli.engine.jobs import Outcome
 from advcli.errors import RunError
 from advcli.images.decode import ImageReadError
 from advcli.images.stream import pixel_hash

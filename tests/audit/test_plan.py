@@ -1,0 +1,102 @@
+import pytest
+
+from advcli.audit.plan import (
+    AuditConfig,
+    Phase,
+    draft_phases,
+    merge,
+    parse_target,
+    pick_target,
+    resolve,
+)
+from advcli.errors import UsageError
+
+
+def config(command: str = "evaluate", **more: object) -> AuditConfig:
+    return AuditConfig.model_validate({"command": command, "model": "m", "images": "i"} | more)
+
+
+def described(phases: tuple[Phase, ...]) -> list[tuple[str, str, tuple[float, ...], bool]]:
+    return [(p.spec, p.norm, p.eps, p.cascade) for p in phases]
+
+
+def test_evaluate_runs_the_quick_cascade() -> None:
+    assert described(draft_phases(config())) == [
+        ("noise", "linf", (8 / 255,), True),
+        ("fgsm", "linf", (8 / 255,), True),
+        ("pgd", "linf", (8 / 255,), True),
+    ]
+
+
+def test_quick_in_l2_takes_the_l2_step() -> None:
+    phases = draft_phases(config(norm="l2", preset="quick"))
+    assert [p.spec for p in phases] == ["noise", "fgm", "pgd"]
+    assert all(p.eps == () for p in phases)
+    assert resolve(phases, (32, 32, 3))[0].eps == (0.5,)
+
+
+def test_quick_has_no_l0_form() -> None:
+    with pytest.raises(UsageError, match="no l0 form"):
+        draft_phases(config(norm="l0", preset="quick", eps=(3.0,)))
+
+
+def test_attack_runs_pgd() -> None:
+    assert described(draft_phases(config("attack"))) == [("pgd", "linf", (8 / 255,), False)]
+
+
+def test_a_preset_and_attacks_exclude_each_other() -> None:
+    with pytest.raises(UsageError, match="exclude"):
+        draft_phases(config(preset="quick", attacks=("pgd",)))
+
+
+def test_one_phase_per_attack_and_norm() -> None:
+    asked = ("pgd:eps=8/255", "pgd:eps=2/255", "pgd", "pgd:steps=40", "pgd:norm=l2,eps=1")
+    phases = draft_phases(config(attacks=asked))
+    assert described(phases) == [
+        ("pgd", "linf", (2 / 255, 8 / 255), False),
+        ("pgd", "l2", (1.0,), False),
+    ]
+
+
+def test_an_attacks_own_eps_wins() -> None:
+    phases = draft_phases(config(attacks=("pgd:eps=1/255", "fgsm"), eps=(0.5,)))
+    assert [p.eps for p in phases] == [(1 / 255,), (0.5,)]
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ({"attacks": ("pgd",), "eps": (8.0,)}, "exceeds 1"),
+        ({"attacks": ("pdg",)}, "unknown attack"),
+        ({"attacks": ("pgd:step=3",)}, "no option"),
+        ({"attacks": ("fgsm",), "norm": "l2"}, "no l2 form"),
+        ({"attacks": ("cw:eps=1",)}, "takes no eps"),
+    ],
+)
+def test_what_a_command_line_gets_wrong(more: dict[str, object], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        draft_phases(config(**more))
+
+
+def test_phases_survive_run_json() -> None:
+    for phase in draft_phases(config(attacks=("pgd:steps=7,norm=l1,eps=3", "cw"))):
+        stored = phase.as_dict()
+        assert Phase.from_dict(stored) == phase
+
+
+def test_merge_knows_an_eps_however_written() -> None:
+    phases = draft_phases(config(attacks=("pgd:eps=8/255", "pgd:eps=0.0313725490")))
+    assert len(merge(phases)[0].eps) == 1
+
+
+def test_targets() -> None:
+    names = ("cat", "dog", "0")
+    assert parse_target("dog", names, 3) == 1
+    assert parse_target("0", names, 3) == 2  # a name goes before an index
+    assert parse_target("2", names, 3) == 2
+    assert parse_target("next", names, 3) == "next"
+    with pytest.raises(UsageError, match="no such class"):
+        parse_target("3", names, 3)
+    assert pick_target("next", 2, [0.0, 0.0, 1.0]) == 0
+    assert pick_target("least-likely", 2, [0.1, -3.0, 1.0]) == 1
+    assert pick_target(2, 1, [0.0, 0.0, 0.0]) == 2

@@ -1,0 +1,203 @@
+import json
+import math
+
+import pytest
+
+from advcli.audit.journal import dumps
+from advcli.audit.ledger import Ledger
+from advcli.audit.summary import missing
+
+from .support import answer, clean, phase, run_of, summary_of
+
+TOP = [
+    "schema_version",
+    "advcli_version",
+    "verdict",
+    "exit_code",
+    "model",
+    "images",
+    "pixels",
+    "clean",
+    "attacks",
+    "worst_case",
+    "natural",
+    "per_class",
+    "soundness",
+    "gates",
+    "engine",
+    "provenance",
+]
+ROW = [
+    "attack",
+    "options",
+    "norm",
+    "eps",
+    "robust_accuracy",
+    "success_rate",
+    "robust",
+    "broken",
+    "errors",
+    "attempted",
+    "total",
+    "ci95",
+    "median_distance",
+    "forwards",
+    "gradients",
+    "seconds",
+    "images_per_second",
+]
+
+
+def test_the_keys_are_the_published_ones() -> None:
+    found = summary_of([clean("a", 0, 0), answer("a", 1, success=True)], [phase()])
+    assert list(found) == TOP
+    assert list(found["attacks"][0]) == ROW
+    assert list(found["worst_case"][0]) == ["norm", "eps", "robust_accuracy", "ci95", "broken_by"]
+    assert list(found["per_class"][0]) == ["class", "total", "clean_accuracy", "worst_case"]
+    assert {"accuracy", "correct", "total", "ci95"} <= set(found["clean"])
+    assert {"root", "count", "evaluated", "skipped", "labels"} <= set(found["images"])
+    assert {"device", "compiled", "batch_size", "seconds", "model_seconds"} <= set(found["engine"])
+    json.loads(dumps(found))
+
+
+def test_a_clean_mistake_is_not_robust_and_not_attacked() -> None:
+    lines = [clean("a", 0, 0), clean("b", 0, 1), answer("a", 0, success=False)]
+    row = summary_of(lines, [phase()])["attacks"][0]
+    assert (row["attempted"], row["robust"], row["total"]) == (1, 1, 2)
+    assert row["robust_accuracy"] == 0.5
+    assert row["success_rate"] == 0.0
+
+
+def test_nothing_attacked_has_no_success_rate() -> None:
+    row = summary_of([clean("a", 0, 1)], [phase()])["attacks"][0]
+    assert row["success_rate"] is None
+    assert row["robust_accuracy"] == 0.0
+
+
+def test_perturbed_clean_mistakes_do_not_count() -> None:
+    lines = [clean("a", 0, 0), clean("b", 0, 1), answer("a", 0, success=False)]
+    before = summary_of(lines, [phase()])
+    after = summary_of([*lines, answer("b", 2, success=True)], [phase()])
+    for key in ("clean", "worst_case", "per_class"):
+        assert after[key] == before[key]
+    same = set(ROW) - {"forwards", "gradients"}
+    assert {k: after["attacks"][0][k] for k in same} == {k: before["attacks"][0][k] for k in same}
+
+
+def test_worst_case_is_every_attack_together() -> None:
+    phases = [phase("pgd"), phase("fgsm")]
+    lines = [clean(i, 0, 0) for i in "abcd"]
+    lines += [answer(i, 1 if i == "a" else 0, success=i == "a") for i in "abcd"]
+    lines += [answer(i, 1 if i == "b" else 0, success=i == "b", attack="fgsm") for i in "abcd"]
+    found = summary_of(lines, phases)
+    assert [row["robust_accuracy"] for row in found["attacks"]] == [0.75, 0.75]
+    assert found["worst_case"][0]["robust_accuracy"] == 0.5
+    assert found["worst_case"][0]["broken_by"] == {"pgd": 1, "fgsm": 1}
+
+
+def test_a_cascade_is_cumulative() -> None:
+    phases = [phase("fgsm", cascade=True), phase("pgd", cascade=True)]
+    lines = [clean(i, 0, 0) for i in "abcd"]
+    lines += [answer(i, 1 if i in "ab" else 0, success=i in "ab", attack="fgsm") for i in "abcd"]
+    lines += [answer(i, 1 if i == "c" else 0, success=i == "c") for i in "cd"]
+    found = summary_of(lines, phases)
+    first, second = found["attacks"]
+    assert (first["attempted"], first["robust"]) == (4, 2)
+    assert (second["attempted"], second["broken"], second["robust"]) == (2, 1, 1)
+    assert (second["robust_accuracy"], second["success_rate"]) == (0.25, 0.5)
+    assert found["worst_case"][0]["robust_accuracy"] == 0.25
+
+
+def test_a_minimum_norm_attack_has_a_row_per_eps() -> None:
+    one = phase("cw", "l2", (0.5, 1.0, 2.0))
+    lines = [clean(i, 0, 0) for i in "abc"]
+    found_at = {"a": 0.5, "b": 1.5, "c": None}
+    lines += [
+        answer(i, 1, success=d is not None, attack="cw", norm="l2", eps=None, distance=d or 0.0)
+        for i, d in found_at.items()
+    ]
+    found = summary_of(lines, [one])
+    assert [row["broken"] for row in found["attacks"]] == [1, 1, 2]
+    assert [row["success_rate"] for row in found["attacks"]] == pytest.approx([1 / 3, 1 / 3, 2 / 3])
+    assert [row["median_distance"] for row in found["attacks"]] == [1.5] * 3
+    assert [row["robust_accuracy"] for row in found["worst_case"]] == pytest.approx(
+        [2 / 3, 2 / 3, 1 / 3]
+    )
+
+
+def test_a_minimum_norm_result_counts_at_the_budgets_of_others() -> None:
+    phases = [phase("pgd", "l2", (1.0,)), phase("cw", "l2", (3.0,))]
+    lines = [clean("a", 0, 0), answer("a", 0, success=False, norm="l2", eps=1.0)]
+    lines.append(answer("a", 1, success=True, attack="cw", norm="l2", eps=None, distance=0.9))
+    worst = {row["eps"]: row["robust_accuracy"] for row in summary_of(lines, phases)["worst_case"]}
+    assert worst == {1.0: 0.0, 3.0: 0.0}
+
+
+def test_targeted_runs_have_no_worst_case_and_skip_the_targets_own_class() -> None:
+    lines = [
+        clean("a", 0, 0, target=1),
+        clean("b", 1, 1, target=1),
+        clean("c", 0, 0, target=1),
+        clean("d", 0, 0, target=1),
+        answer("a", 1, success=True),
+        answer("c", 2, success=False),  # another class: not robust, but no success
+        answer("d", 0, success=False),
+    ]
+    found = summary_of(lines, [phase()], targeted="c1")
+    row = found["attacks"][0]
+    assert found["worst_case"] == []
+    assert (row["attempted"], row["total"], row["broken"], row["robust"]) == (3, 3, 2, 1)
+    assert row["success_rate"] == pytest.approx(1 / 3)
+
+
+def test_an_error_is_neither_robust_nor_broken() -> None:
+    lines = [clean(i, 0, 0) for i in "ab"]
+    lines += [
+        answer("a", 0, success=False),
+        answer("b", None, success=False, distance=None, error="unreadable"),
+    ]
+    row = summary_of(lines, [phase()])["attacks"][0]
+    assert (row["robust"], row["broken"], row["errors"], row["attempted"]) == (1, 0, 1, 2)
+
+
+def test_unread_files_are_skipped_not_evaluated() -> None:
+    lines = [clean("a", 0, 0), clean("b", 0, None, sha256=None, error="truncated")]
+    found = summary_of([*lines, answer("a", 0, success=False)], [phase()])
+    assert found["images"]["skipped"] == [{"file": "b", "reason": "truncated"}]
+    assert found["clean"]["total"] == 1
+    assert found["exit_code"] == 0
+
+
+def test_a_model_that_answers_nan_is_a_finding_and_an_error() -> None:
+    lines = [clean("a", 0, None, error="the model's output is not finite")]
+    found = summary_of(lines, [phase()])
+    assert found["clean"]["errors"] == 1
+    assert found["soundness"]["verdict"] == "suspect"
+    assert found["exit_code"] == 3
+
+
+def test_zero_gradients_make_a_run_suspect() -> None:
+    lines = [clean(i, 0, 0) for i in "ab"]
+    lines += [answer(i, 0, success=False, gradients=4, stalled=3) for i in "ab"]
+    assert summary_of(lines, [phase()])["soundness"]["verdict"] == "suspect"
+    fine = [line | {"stalled": 2} if "stalled" in line else line for line in lines]
+    assert summary_of(fine, [phase()])["soundness"]["verdict"] == "sound"
+
+
+def test_only_the_sample_of_a_lowered_limit_counts() -> None:
+    lines = [clean(i, 0, 0) for i in "ab"] + [answer(i, 0, success=False) for i in "ab"]
+    found = summary_of(lines, [phase()], selected=["b"])
+    assert found["clean"]["total"] == found["attacks"][0]["total"] == 1
+
+
+def test_infinities_are_null_in_json() -> None:
+    assert dumps({"a": [math.inf, (math.nan,)]}) == '{"a": [null, [null]]}'
+
+
+def test_missing_counts_open_questions() -> None:
+    phases = [phase("fgsm", cascade=True), phase("pgd", cascade=True)]
+    lines = [clean(i, 0, 0) for i in "ab"]
+    lines += [answer(i, 1 if i == "a" else 0, success=i == "a", attack="fgsm") for i in "ab"]
+    assert missing(Ledger.read(lines), phases) == 1
+    assert missing(Ledger.read([*lines, answer("b", 0, success=False)]), phases) == 0
+    assert run_of(phases)["phases"][0]["cascade"] is True
