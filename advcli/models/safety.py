@@ -11,8 +11,9 @@ from typing import Any
 
 from advcli.errors import ModelError
 from advcli.models.classes import ALLOWED, OPERATIONS, RUNS_CODE, TEXT
-from advcli.models.header import Header, Stored
+from advcli.models.header import Header
 from advcli.models.sniff import shown
+from advcli.models.stored import Stored
 
 MAX_DECLARED_BYTES = 8 * 2**30
 MAX_RATIO = 100

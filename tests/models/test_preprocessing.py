@@ -37,6 +37,10 @@ def test_raw_levels_are_whole_numbers():
     levels = np.arange(256)
     x = (levels / 255).astype(np.float32).reshape(1, 16, 16, 1)
     np.testing.assert_array_equal(PRESETS["raw"].apply_exactly(x).ravel(), levels)
+    symmetric = (levels / 127.5 - 1).astype(np.float32)  # cancels: a last bit of x would show
+    np.testing.assert_allclose(
+        PRESETS["symmetric"].apply_exactly(x).ravel(), symmetric, rtol=1e-7, atol=1e-12
+    )
 
 
 def test_gray_presets_need_one_value():
