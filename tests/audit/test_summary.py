@@ -9,43 +9,18 @@ from advcli.audit.summary import missing
 
 from .support import answer, clean, phase, run_of, summary_of
 
+# fmt: off
 TOP = [
-    "schema_version",
-    "advcli_version",
-    "verdict",
-    "exit_code",
-    "model",
-    "images",
-    "pixels",
-    "clean",
-    "attacks",
-    "worst_case",
-    "natural",
-    "per_class",
-    "soundness",
-    "gates",
-    "engine",
+    "schema_version", "advcli_version", "verdict", "exit_code", "model", "images", "pixels",
+    "clean", "attacks", "worst_case", "natural", "per_class", "soundness", "gates", "engine",
     "provenance",
 ]
 ROW = [
-    "attack",
-    "options",
-    "norm",
-    "eps",
-    "robust_accuracy",
-    "success_rate",
-    "robust",
-    "broken",
-    "errors",
-    "attempted",
-    "total",
-    "ci95",
-    "median_distance",
-    "forwards",
-    "gradients",
-    "seconds",
+    "attack", "options", "norm", "eps", "robust_accuracy", "success_rate", "robust", "broken",
+    "errors", "attempted", "total", "ci95", "median_distance", "forwards", "gradients", "seconds",
     "images_per_second",
 ]
+# fmt: on
 
 
 def test_the_keys_are_the_published_ones() -> None:
