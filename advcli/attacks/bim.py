@@ -27,7 +27,7 @@ class BIM(Attack):
     summary: ClassVar[str] = "iterated FGSM: PGD without a random start"
     kind: ClassVar = "budget"
     access: ClassVar = "gradient"
-    norms: ClassVar[tuple[Norm, ...]] = ("linf", "l2", "l1")
+    norms: ClassVar[tuple[Norm, ...]] = ("linf", "l2")
     reference: ClassVar[str] = "Kurakin et al., 1607.02533"
 
     steps: int = Field(10, ge=1, le=100_000, description="gradient steps")

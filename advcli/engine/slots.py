@@ -39,7 +39,7 @@ class Orders(NamedTuple):
     refill: Any  # bool: start the job described by the other fields
     resume: Any  # bool: the success was not confirmed; go on
     drop: Any  # bool: nobody needs this row any more
-    pixels: Any  # uint8 [S, H, W, C]
+    pixels: Any  # [S, H, W, C], uint8, or float32 as a user divides it with `pixels="float"`
     label: Any  # int32
     target: Any  # int32, −1 untargeted
     eps: Any  # float32
@@ -47,13 +47,13 @@ class Orders(NamedTuple):
     restart: Any  # int32
 
 
-def blank_orders(slots: int, shape: tuple[int, int, int]) -> Orders:
+def blank_orders(slots: int, shape: tuple[int, int, int], pixels: Pixels) -> Orders:
     """Orders that change nothing, to be filled in place."""
     return Orders(
         refill=np.zeros(slots, np.bool_),
         resume=np.zeros(slots, np.bool_),
         drop=np.zeros(slots, np.bool_),
-        pixels=np.zeros((slots, *shape), np.uint8),
+        pixels=np.zeros((slots, *shape), np.uint8 if pixels == "uint8" else np.float32),
         label=np.zeros(slots, np.int32),
         target=np.full(slots, -1, np.int32),
         eps=np.zeros(slots, np.float32),
@@ -88,7 +88,7 @@ class Slots:
 
     def _new(self, orders: Orders) -> Carry:
         row = Row(
-            x0=decode(orders.pixels),
+            x0=decode(orders.pixels) if self._grid.pixels == "uint8" else orders.pixels,
             goal=Goal(orders.label, orders.target),
             eps=orders.eps,
             key=orders.key,

@@ -90,24 +90,28 @@ class Space:
 
     # --- directions --------------------------------------------------------------------------
 
-    def steepest(self, g: Tensor, x: Tensor, sparsity: float = 0.05) -> Tensor:
+    def steepest(self, g: Tensor, x: Tensor, share: Tensor | None = None) -> Tensor:
         """The direction of unit norm along which a function with gradient `g` grows fastest.
 
-        L1: that would move one value alone; as in SLIDE (Tramèr & Boneh, 1904.13000) the step is
-        shared by the `sparsity` share of values with the largest gradient that can still move.
-        L0 has no steepest direction: the L2 one is returned.
+        L1: that would move one value alone. As in SLIDE (Tramèr & Boneh, 1904.13000) the step is
+        spread evenly over the largest gradients whose values can still move: the `share` [S] of
+        all values (None: one value). L0 has no steepest direction: the L2 one is returned.
         """
         if self.norm == "linf":
             return tf.sign(g)
         if self.norm == "l1":
-            stuck = tf.logical_or((x <= 0.0) & (g < 0.0), (x >= 1.0) & (g > 0.0))
-            size = tf.where(stuck, 0.0, tf.abs(g))
-            count = max(1, round(sparsity * self.size))
-            flat = tf.reshape(size, [-1, self.size])
-            threshold = tf.math.top_k(flat, k=count, sorted=True).values[:, -1]
-            kept = tf.where((size >= per_row(threshold, size)) & (size > 0.0), tf.sign(g), 0.0)
-            return kept / per_row(tf.maximum(norms_of(kept, "l1"), 1.0), kept)
+            return self._sparse(g, x, share)
         return normalise_l2(g)
+
+    def _sparse(self, g: Tensor, x: Tensor, share: Tensor | None) -> Tensor:
+        stuck = tf.logical_or((x <= 0.0) & (g < 0.0), (x >= 1.0) & (g > 0.0))
+        size = tf.where(stuck, 0.0, tf.abs(g))
+        ranked = tf.sort(tf.reshape(size, [-1, self.size]), axis=1, direction="DESCENDING")
+        count = tf.zeros_like(ranked[:, 0]) if share is None else tf.round(share * self.size)
+        last = tf.cast(tf.maximum(count, 1.0), tf.int32) - 1
+        threshold = tf.gather(ranked, last, axis=1, batch_dims=1)
+        kept = tf.where((size >= per_row(threshold, size)) & (size > 0.0), tf.sign(g), 0.0)
+        return kept / per_row(tf.maximum(norms_of(kept, "l1"), 1.0), kept)
 
     def sample(self, random: Random, eps: Tensor, stream: int = 0) -> Tensor:
         """A perturbation drawn uniformly from the ball, before the box; eps [S].

@@ -1,0 +1,204 @@
+"""The contract that every registered attack keeps; nothing here names an attack it must cover.
+
+A new attack enters by being registered. Strength is bounded from both sides on linear models,
+where the nearest adversarial image is known exactly, box included.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from advcli.attacks.registry import NAMES, attack_class, parse_spec
+from advcli.engine.jobs import Subject
+from advcli.engine.run import Engine
+from advcli.threats.space import Space
+from tests.support.linear import LinearModel, exact_distance, images
+
+# Smaller budgets of queries where the defaults would take minutes; the bounds below hold for these
+FAST = {
+    "cw": "cw:steps=300,searches=7",
+    "hopskipjump": "hopskipjump:iterations=12",
+    "random-search": "random-search:steps=400",
+}
+# (median, 95th percentile) of distance / optimum, and the queries that it may take
+MINIMUM_NORM = {
+    ("cw", "l2"): (1.02, 1.50, 4000),
+    ("hopskipjump", "l2"): (1.05, 2.0, 3600),
+    ("hopskipjump", "linf"): (1.10, 2.0, 3600),
+}
+ITERATIVE = {"bim", "pgd"}
+PAIRS = [(name, norm) for name in NAMES for norm in attack_class(name).norms]
+SHAPES = {"gray": (6, 6, 1), "colour, not square": (5, 7, 3)}
+
+
+def request(name, norm):
+    return parse_spec(FAST.get(name, name), norm)
+
+
+def subjects_of(model, pixels, eps=(), targets=None):
+    labels = model.confirm(pixels / 255.0).prediction
+    return [
+        Subject(
+            key=str(i),
+            pixels=image,
+            label=int(label),
+            sha256=f"image {image.tobytes().hex()[:64]}",
+            eps=tuple(eps),
+            target=None if targets is None else int(targets[i]),
+        )
+        for i, (image, label) in enumerate(zip(pixels, labels, strict=True))
+    ]
+
+
+def attack(model, name, norm, subjects, *, pixels="uint8", batch=16, seed=0, spec=None):
+    asked = parse_spec(spec, norm) if spec else request(name, norm)
+    engine = Engine(model, batch_size=batch, pixels=pixels, seed=seed)
+    return list(engine.run(asked.attack, norm, subjects))
+
+
+def budgets(name, *values):
+    return () if attack_class(name).kind == "minimum-norm" else values
+
+
+def typical(model, pixels, norm):
+    """(the exact distances, a budget in their middle)"""
+    exact = np.array([exact_distance(model, image, norm) for image in pixels])
+    eps = float(np.median(exact))
+    return exact, float(max(1, math.floor(eps))) if norm == "l0" else eps
+
+
+@pytest.mark.parametrize(("name", "norm"), PAIRS)
+@pytest.mark.parametrize("pixels", ["uint8", "float"])
+def test_inside_ball_and_box_and_counted(name, norm, pixels):
+    model = LinearModel(SHAPES["colour, not square"], 3)
+    clean = images(model.input_shape, 12)
+    _, eps = typical(model, clean, norm)
+    subjects = subjects_of(model, clean, budgets(name, eps, 2 * eps))
+    outcomes = attack(model, name, norm, subjects, pixels=pixels)
+    assert {(o.key, o.eps) for o in outcomes} == {
+        (s.key, e) for s in subjects for e in (s.eps or (None,))
+    }
+    cost = request(name, norm).attack.cost(Space(norm, model.input_shape))
+    for outcome in outcomes:
+        point = outcome.point
+        origin = clean[int(outcome.key)]
+        if pixels == "uint8":
+            assert point.dtype == np.uint8
+            values, start = point.astype(np.float64) / 255, origin.astype(np.float64) / 255
+        else:
+            assert point.dtype == np.float32
+            values, start = point.astype(np.float64), (origin / np.float32(255)).astype(np.float64)
+        assert values.min() >= 0
+        assert values.max() <= 1
+        delta = np.abs(values - start)
+        measured = {
+            "linf": delta.max(),
+            "l2": math.sqrt((delta**2).sum()),
+            "l1": delta.sum(),
+            "l0": np.count_nonzero(delta.any(axis=-1)),
+        }
+        assert outcome.distance == pytest.approx(measured, rel=1e-9, abs=1e-12)
+        if outcome.eps is not None:
+            assert measured[norm] <= outcome.eps * (1 + 1e-6)
+        assert outcome.prediction == model.confirm(values[None]).prediction[0]
+        label = subjects[int(outcome.key)].label
+        assert outcome.success == (outcome.prediction != label)
+        if outcome.same_as is None:
+            assert 1 <= outcome.forwards <= cost[0] + 2
+            assert outcome.gradients <= cost[1] + 1
+            assert outcome.steps >= 1
+
+
+@pytest.mark.parametrize(("name", "norm"), PAIRS)
+def test_no_attack_beats_the_optimum(name, norm):
+    model = LinearModel(SHAPES["colour, not square"], 10, seed=3)
+    clean = images(model.input_shape, 24, seed=4)
+    exact, eps = typical(model, clean, norm)
+    subjects = subjects_of(model, clean, budgets(name, eps))
+    for outcome in attack(model, name, norm, subjects, pixels="float"):
+        if outcome.success:
+            assert outcome.distance[norm] >= exact[int(outcome.key)] * (1 - 1e-4)
+
+
+@pytest.mark.parametrize(
+    ("name", "norm"), [(n, p) for n, p in PAIRS if n in ITERATIVE], ids=lambda v: str(v)
+)
+@pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES.keys())
+@pytest.mark.parametrize("box", ["active", "inactive"])
+def test_iterative_attacks_find_what_is_within_eps(name, norm, shape, box):
+    model = LinearModel(shape, 2, seed=5)
+    low, high = (0, 256) if box == "active" else (100, 156)
+    clean = images(shape, 40, seed=6, low=low, high=high)
+    exact, eps = typical(model, clean, norm)
+    outcomes = attack(
+        model, name, norm, subjects_of(model, clean, (eps,)), pixels="float", batch=40
+    )
+    found = {o.key for o in outcomes if o.success}
+    must = {str(i) for i, d in enumerate(exact) if d <= 0.98 * eps}
+    must_not = {str(i) for i, d in enumerate(exact) if d > eps * (1 + 1e-5)}
+    assert len(must) >= 15
+    assert len(must_not) >= 15
+    assert must <= found
+    assert not must_not & found
+
+
+@pytest.mark.parametrize(("name", "norm"), sorted(MINIMUM_NORM))
+@pytest.mark.parametrize("classes", [2, 3, 10])
+@pytest.mark.parametrize("box", ["active", "inactive"])
+def test_minimum_norm_attacks_come_near_the_optimum(name, norm, classes, box):
+    model = LinearModel(SHAPES["gray"], classes, seed=7)
+    low, high = (0, 256) if box == "active" else (100, 156)
+    clean = images(model.input_shape, 24, seed=8, low=low, high=high)
+    exact, _ = typical(model, clean, norm)
+    spec = None if name == "hopskipjump" else name  # its defaults, but for the queries
+    outcomes = attack(
+        model, name, norm, subjects_of(model, clean), pixels="float", batch=128, spec=spec
+    )
+    assert all(o.success for o in outcomes)
+    ratio = np.array([o.distance[norm] / exact[int(o.key)] for o in outcomes])
+    median, tail, queries = MINIMUM_NORM[name, norm]
+    assert np.median(ratio) <= median
+    assert np.quantile(ratio, 0.95) <= tail
+    assert np.median([o.forwards for o in outcomes]) <= queries
+
+
+def test_every_minimum_norm_attack_has_a_bound():
+    kinds = {(n, p) for n, p in PAIRS if attack_class(n).kind == "minimum-norm"}
+    assert kinds == set(MINIMUM_NORM)
+
+
+@pytest.mark.parametrize(
+    ("name", "norm"), [(n, p) for n, p in PAIRS if n in ITERATIVE | {"fgsm", "fgm"}]
+)
+def test_targeted_forms_hit_the_target(name, norm):
+    """Two classes: the other one is the target, so success means the same as untargeted."""
+    model = LinearModel(SHAPES["gray"], 2, seed=9)
+    clean = images(model.input_shape, 24, seed=10, low=90, high=166)
+    _, eps = typical(model, clean, norm)
+    labels = model.confirm(clean / 255.0).prediction
+    plain = attack(model, name, norm, subjects_of(model, clean, (eps,)))
+    aimed = attack(model, name, norm, subjects_of(model, clean, (eps,), targets=1 - labels))
+    assert [o.success for o in sorted(plain, key=lambda o: int(o.key))] == [
+        o.success for o in sorted(aimed, key=lambda o: int(o.key))
+    ]
+
+
+@pytest.mark.parametrize(
+    "name", [n for n in NAMES if attack_class(n).targetable and attack_class(n).access != "none"]
+)
+def test_targeted_success_is_the_target_class(name):
+    norm = attack_class(name).norms[0]
+    model = LinearModel(SHAPES["gray"], 4, seed=11)
+    clean = images(model.input_shape, 16, seed=12, low=90, high=166)
+    labels = model.confirm(clean / 255.0).prediction
+    targets = (labels + 1) % 4
+    exact, _ = typical(model, clean, norm)
+    eps = float(6 * np.median(exact))
+    subjects = subjects_of(model, clean, budgets(name, eps), targets=targets)
+    outcomes = attack(model, name, norm, subjects)
+    for outcome in outcomes:
+        assert outcome.success == (outcome.prediction == targets[int(outcome.key)])
+    assert sum(o.success for o in outcomes) >= 12
