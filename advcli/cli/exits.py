@@ -16,7 +16,7 @@ from types import FrameType
 
 import click
 
-from advcli.errors import AdvcliError
+from advcli.errors import AdvcliError, NoVerdictError
 
 __all__ = ["Terminated", "emit", "run"]
 
@@ -118,6 +118,9 @@ def emit(text: str) -> None:
         sys.stdout.flush()
     except BrokenPipeError:
         _silence(sys.stdout)
+    except OSError as error:
+        _silence(sys.stdout)
+        raise _unwritten(error) from error
 
 
 def _prepare_streams() -> None:
@@ -134,9 +137,17 @@ def _flushed(code: int) -> int:
         _silence(sys.stdout)
     except OSError as error:  # a full disk behind a redirection: the result is not there
         _silence(sys.stdout)
-        _complain(f"the result could not be written: {error.strerror}", "make room and run again")
+        unwritten = _unwritten(error)
+        _complain(unwritten.message, unwritten.hint)
         return NO_VERDICT
     return code
+
+
+def _unwritten(error: OSError) -> NoVerdictError:
+    return NoVerdictError(
+        f"the result could not be written to standard output: {error.strerror}",
+        "make room where it was redirected to, and run again",
+    )
 
 
 def _silence(stream: object) -> None:

@@ -33,12 +33,12 @@ _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
 
 
 def render(summary: dict[str, Any]) -> str:
-    """The figures as RFC 4180 CSV with a header row; fractions are not rounded.
+    """The figures as CSV with a header row and Unix line ends; fractions are not rounded.
 
     Sections: `clean`, `attack`, `worst case`, `class`, `gate` (its threshold is in the name).
     """
     text = io.StringIO()
-    writer = csv.DictWriter(text, COLUMNS, restval="")
+    writer = csv.DictWriter(text, COLUMNS, restval="", lineterminator="\n")
     writer.writeheader()
     for row in _rows(summary):
         writer.writerow({key: guarded(value) for key, value in row.items() if value is not None})

@@ -1,0 +1,145 @@
+import csv
+import io
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from advcli.errors import UsageError
+from advcli.reports import files, terminal
+from advcli.reports.csv_report import guarded
+from advcli.reports.figures import distance, percent
+from advcli.reports.markdown import escaped
+
+from ..audit.support import answer, clean, phase, summary_of
+
+ANSI = re.compile(r"\x1b\[")
+
+
+def summary(**config: Any) -> dict[str, Any]:
+    lines = [clean(f"{i}", i % 3, i % 3) for i in range(1234)]
+    lines += [answer(f"{i}", (i + (i % 7 > 2)) % 3, success=i % 7 > 2) for i in range(1234)]
+    return summary_of(lines, [phase()], **config)
+
+
+def test_the_table_fits_80_columns() -> None:
+    text = terminal.render(summary(fail_under=("40", "clean=90")), width=80)
+    table = [line for line in text.splitlines() if line.startswith(("attack", "pgd", "worst"))]
+    assert len(table) == 3
+    assert max(map(len, text.splitlines())) <= 80
+    assert "704/1234" in text
+    assert "57.1 %" in text
+    assert "42.9 %" in text
+    assert "gate pass  40: 42.9 %, at least 40.0 % wanted" in text
+    assert not ANSI.search(text)
+
+
+def test_long_names_do_not_crop_figures() -> None:
+    long = "pgd:loss=dlr,random-start=false,rel-step=0.0125,restarts=10,sparsity=0.1,steps=1000"
+    lines = [clean("a", 0, 0), answer("a", 1, success=True, attack=long, distance=0.1)]
+    found = summary_of(lines, [phase(long)])
+    for width in (80, 60, None):
+        text = terminal.render(found, width=width)
+        assert "…" not in text
+        assert "100.0 %" in text
+        assert "1/1" in text
+    row = next(line for line in terminal.render(found).splitlines() if line.startswith("pgd"))
+    assert long in row
+    assert "20.7–100.0" in row or "0.0–79.3" in row
+
+
+def test_colour_only_when_asked() -> None:
+    assert ANSI.search(terminal.render(summary(), width=80, color=True))
+    assert not ANSI.search(terminal.render(summary(), width=80, color=False))
+
+
+def test_what_a_reader_must_not_miss() -> None:
+    found = summary()
+    found["soundness"] = {
+        "verdict": "suspect",
+        "findings": [
+            {"check": "zero gradient", "verdict": "suspect", "detail": "masked"},
+            {"check": "fine", "verdict": "ok", "detail": "unimportant"},
+        ],
+    }
+    found["images"] |= {
+        "labels": "model",
+        "skipped": [{"file": "bad\x1b[2J.png", "reason": "truncated"}],
+        "resized": {"count": 3, "example": "a.jpg", "from": [480, 640], "to": [32, 48]},
+    }
+    for text in (terminal.render(found), files.render(found, "markdown")):
+        assert "suspect" in text
+        assert "masked" in text
+        assert "unimportant" not in text
+        assert "model's own prediction" in text
+        assert "48×32" in text
+        assert "640×480" in text
+        assert "\x1b" not in text
+    assert r"bad\x1b[2J.png: truncated" in terminal.render(found)
+
+
+def test_csv_holds_every_figure_unrounded() -> None:
+    rows = list(csv.DictReader(io.StringIO(files.render(summary(fail_under=("40",)), "csv"))))
+    attack = next(row for row in rows if row["section"] == "attack")
+    assert float(attack["robust_accuracy"]) == 530 / 1234
+    assert float(attack["eps"]) == 0.1
+    assert {row["section"] for row in rows} == {"clean", "attack", "worst case", "class", "gate"}
+
+
+@pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1"])
+def test_csv_runs_no_formula(text: str) -> None:
+    assert guarded(text) == "'" + text
+
+
+def test_numbers_are_no_formulas() -> None:
+    assert guarded(-0.5) == -0.5
+
+
+def test_markdown_cannot_be_broken_out_of() -> None:
+    found = summary(fail_under=("class:c0=1",))
+    found["model"]["path"] = "a|b\n# c <img src=x> [x](y) @team `d` https://e"
+    text = files.render(found, "markdown")
+    line = next(line for line in text.splitlines() if "sha256" in line)
+    assert r"a\|b\\n\# c \<img src=x\> \[x\]\(y\) \@team \`d\` https\://e" in line
+    assert escaped("a_b*c") == r"a\_b\*c"
+    table = [line for line in text.splitlines() if line.startswith("|")]
+    assert len({len(re.findall(r"(?<!\\)\|", line)) for line in table[:5]}) == 1
+
+
+def test_json_is_the_summary() -> None:
+    found = summary()
+    assert json.loads(files.render(found, "json")) == json.loads(json.dumps(found))
+
+
+def test_rounding_never_reaches_a_bound_that_was_not_reached() -> None:
+    assert percent(1.0) == "100.0 %"
+    assert percent(0.0) == "0.0 %"
+    assert percent(9999 / 10000) == "99.9+ %"
+    assert percent(1 / 10000) == "<0.1 %"
+    assert percent(None) == "–"
+    assert distance(8 / 255, "linf") == "8/255"
+    assert distance(0.51, "l2") == "0.51"
+
+
+def test_report_files_are_checked_before_work(tmp_path: Path) -> None:
+    for name in ("a.json", "a.csv", "a.md", "new/deep/a.JSON"):
+        files.check_target(tmp_path / name)
+    for name in ("a.mdd", "a", "a.html", "a.pdf"):
+        with pytest.raises(UsageError, match="no report has the extension"):
+            files.check_target(tmp_path / name)
+    (tmp_path / "folder.md").mkdir()
+    with pytest.raises(UsageError, match="is a folder"):
+        files.check_target(tmp_path / "folder.md")
+    (tmp_path / "file").touch()
+    with pytest.raises(UsageError, match="cannot be written"):
+        files.check_target(tmp_path / "file/a.md")
+
+
+def test_reports_are_written(tmp_path: Path) -> None:
+    found = summary()
+    for name, format_name in files.EXTENSIONS.items():
+        path = tmp_path / "new" / f"report{name}"
+        files.write_report(path, found)
+        assert path.read_text() == files.render(found, format_name)
