@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import sys
 
-from advcli.cli.exits import run
-
 
 def main() -> None:
     """The console script."""
+    try:
+        from advcli.cli.exits import run
+    except ImportError as error:  # Python's own exit code 1 would read as a failed gate
+        print(f"error: advcli is not installed completely: {error}", file=sys.stderr)
+        print("hint: pip install --force-reinstall advcli", file=sys.stderr)
+        sys.exit(3)
     sys.exit(run(sys.argv[1:]))
 
 

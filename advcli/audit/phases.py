@@ -161,7 +161,7 @@ class Worker:
                     subjects = self._subjects(phase, todo, meter)
                     for outcome in self._engine.run(phase.attack, phase.norm, subjects):
                         self._take(phase, outcome, writer)
-                        meter.answered(outcome.key, outcome.eps, fooled=outcome.success)
+                        meter.answered(outcome.key, outcome.eps, fooled=_counts(phase, outcome))
                         self._drain(wait=False)
                 finally:
                     self._drain(wait=True)
@@ -269,3 +269,9 @@ class Worker:
             self._pending.popleft()
             self._journal.append(line)
             self._ledger.add(line)
+
+
+def _counts(phase: Phase, outcome: Outcome) -> bool:
+    """Whether an answer breaks its image at the phase's largest eps."""
+    within = not phase.minimum or outcome.distance[phase.norm] <= phase.eps[-1]
+    return outcome.success and within

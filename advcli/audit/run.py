@@ -89,6 +89,8 @@ def execute(
         if earlier is not None and "preprocess" not in given
         else None,
     )
+    if earlier is not None:  # one compile path for one run
+        bench.classifier.jit_compile = earlier["engine"]["compiled"] == "xla"
     phases = resolve(phases, bench.input_shape)
     check_planned(gates, phases, targeted=config.targeted is not None)
     check_classes(gates, bench.class_names)

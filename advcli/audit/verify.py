@@ -102,8 +102,9 @@ def verify(
         folder,
         batch_size=run["engine"]["batch_size"],
         preprocessing=stored_preprocessing(run["model"]["preprocessing"]),
-        check_gradient=replay > 0,
+        check_gradient=False,
     )
+    bench.classifier.jit_compile = run["engine"]["compiled"] == "xla"
     checker = _Checker(directory, config, bench, ledger, found)
     checker.check_images()
     if replay:

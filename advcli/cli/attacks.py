@@ -15,6 +15,7 @@ __all__ = ["command"]
 @click.option(
     "--format",
     "output_format",
+    envvar="ADVCLI_FORMAT",
     type=click.Choice(["table", "json"]),
     default="table",
     show_default=True,

@@ -64,6 +64,9 @@ def _invoke(args: list[str]) -> int:
     except BrokenPipeError:
         _silence(sys.stdout)
         return NO_VERDICT
+    except SystemExit:  # not ours: code that the model brought along, or a library
+        _complain("something that was run ended the process by itself", "no verdict was reached")
+        return NO_VERDICT
     except Exception as error:  # noqa: BLE001 - the last line of defence: Python's own code is 1
         if verbose:
             _traceback()

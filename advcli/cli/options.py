@@ -161,6 +161,7 @@ def audit_options(function: F) -> F:
             "-a",
             "--attack",
             "attacks",
+            envvar="ADVCLI_ATTACK",
             multiple=True,
             metavar="NAME[:key=value,…]",
             help="An attack, e.g. pgd:steps=100,norm=l2; repeatable. `advcli attacks` lists them.",
@@ -222,6 +223,7 @@ def audit_options(function: F) -> F:
             "-r",
             "--report",
             "reports",
+            envvar="ADVCLI_REPORT",
             multiple=True,
             type=click.Path(path_type=Path),
             metavar="FILE",
@@ -239,6 +241,7 @@ def output_options(*formats: str) -> Callable[[F], F]:
         click.option(
             "--format",
             "output_format",
+            envvar="ADVCLI_FORMAT",
             type=click.Choice(formats),
             default=formats[0],
             show_default=True,

@@ -131,8 +131,10 @@ def test_an_error_is_neither_robust_nor_broken() -> None:
         answer("a", 0, success=False),
         answer("b", None, success=False, distance=None, error="unreadable"),
     ]
-    row = summary_of(lines, [phase()])["attacks"][0]
+    found = summary_of(lines, [phase()])
+    row = found["attacks"][0]
     assert (row["robust"], row["broken"], row["errors"], row["attempted"]) == (1, 0, 1, 2)
+    assert found["worst_case"][0]["robust_accuracy"] == 0.5
 
 
 def test_unread_files_are_skipped_not_evaluated() -> None:

@@ -89,6 +89,9 @@ def test_a_variable_sets_an_option() -> None:
     done = shell(f"advcli evaluate {CNN} {IMAGES}", ADVCLI_EPS="eight")
     assert done.returncode == 2
     assert "'eight' is no perturbation budget" in done.stderr
+    done = shell(f"advcli evaluate {CNN} {IMAGES}", ADVCLI_ATTACK="pgd pdg")
+    assert "unknown attack 'pdg'" in done.stderr
+    assert shell("advcli attacks", ADVCLI_FORMAT="json").stdout.startswith("[")
     assert shell("advcli --version", ADVCLI_VERSION="1.2").stdout.startswith("advcli ")
     assert shell("advcli attacks", ADVCLI_HELP="1", ADVCLI_VERSION="1").stdout.startswith("attack ")
 
