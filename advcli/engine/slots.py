@@ -161,9 +161,11 @@ class Slots:
         state, done = self._attack.step(carry.row, carry.state, carry.k, self._space, judge, random)
         state = tf.nest.map_structure(lambda a, b: select(active, a, b), state, carry.state)
         k = carry.k + tf.cast(active, tf.int32)
-        status = tf.where(active & (done | (k >= self.length)), ENDED, carry.status)
+        status = carry.status
         if not self._minimum_norm:
             status = tf.where(active & judge.record.found, FOUND, status)
+        # last, so that a row whose successes are never confirmed comes to its end
+        status = tf.where(active & (done | (k >= self.length)), ENDED, status)
         return Carry(carry.row, state, judge.record, k, status)
 
     def _candidates(self, carry: Carry) -> Tensor:

@@ -32,9 +32,9 @@ def test_margin_is_positive_exactly_where_the_goal_is_met():
 
 def test_cross_entropy_is_a_monotone_function_of_the_log_odds():
     ce = cross_entropy(Z, FREE).numpy()
-    np.testing.assert_allclose(ce, np.log1p(np.exp(log_odds(Z, FREE).numpy())), rtol=1e-4)
+    np.testing.assert_allclose(ce, np.log1p(np.exp(log_odds(Z, FREE).numpy())), rtol=1e-3)
     aimed = cross_entropy(Z, AIMED).numpy()
-    np.testing.assert_allclose(aimed, -np.log1p(np.exp(-log_odds(Z, AIMED).numpy())), rtol=1e-4)
+    np.testing.assert_allclose(aimed, -np.log1p(np.exp(-log_odds(Z, AIMED).numpy())), rtol=1e-3)
 
 
 @pytest.mark.parametrize("goal", [FREE, AIMED], ids=["untargeted", "targeted"])

@@ -1,0 +1,180 @@
+"""The batch does not matter: order, subset and resume are bit-identical, slot counts agree.
+
+On a real convolutional network (the robust sample, whose images keep the slots busy), and for
+every attack on a linear one.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from advcli.attacks.registry import NAMES, attack_class, parse_spec
+from advcli.engine.jobs import Subject
+from advcli.engine.run import Engine
+from advcli.images.writer import read_back
+from tests.support.linear import LinearModel, images
+
+SAMPLES = Path(__file__).parents[2] / "sample_models" / "digits"
+FAST = {
+    "noise": "noise:repeats=4",
+    "random-search": "random-search:steps=25",
+    "pgd": "pgd:steps=8,restarts=2",
+    "cw": "cw:steps=20,searches=2",
+    "hopskipjump": "hopskipjump:iterations=2,initial-queries=64",
+}
+
+
+@pytest.fixture(scope="module")
+def digits():
+    from advcli.models import classifier, loader, preprocessing, runtime
+
+    runtime.prepare("cpu")
+    model = classifier.build(loader.load(SAMPLES / "robust.h5"), preprocessing.parse("unit", 1))
+    files = sorted((SAMPLES / "images").glob("*/*.png"))[::9]
+    pixels = np.stack([read_back(file).reshape(28, 28, 1) for file in files])
+    return model, pixels
+
+
+@pytest.fixture(scope="module")
+def linear():
+    model = LinearModel((5, 7, 3), 4)
+    return model, images(model.input_shape, 21)
+
+
+def subjects_of(model, pixels, eps):
+    labels = model.confirm(pixels / np.float32(255)).prediction
+    return [
+        Subject(str(i), image, int(label), f"content {i}", eps)
+        for i, (image, label) in enumerate(zip(pixels, labels, strict=True))
+    ]
+
+
+def run(model, name, norm, subjects, *, batch=16, pixels="uint8"):
+    engine = Engine(model, batch_size=batch, pixels=pixels, seed=3)
+    return answers(engine.run(parse_spec(FAST.get(name, name), norm).attack, norm, subjects))
+
+
+def answers(outcomes):
+    return {
+        (o.key, o.eps): (
+            o.success,
+            o.prediction,
+            o.point.tobytes(),
+            o.forwards,
+            o.gradients,
+            o.steps,
+            o.same_as,
+        )
+        for o in outcomes
+    }
+
+
+def budget(name, norm, scale=1.0):
+    if attack_class(name).kind == "minimum-norm":
+        return ()
+    eps = {"linf": 0.12, "l2": 1.5, "l1": 12.0, "l0": 20.0}[norm]
+    return (eps * scale / 2, eps * scale) if norm != "l0" else (4.0, eps)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_order_and_subset_change_no_bit_on_a_convolutional_network(digits, name):
+    model, pixels = digits
+    norm = attack_class(name).norms[0]
+    batch = 64 if name == "hopskipjump" else 16
+    subjects = subjects_of(model, pixels, budget(name, norm))
+    if name in ("cw", "hopskipjump"):
+        subjects = subjects[:10]
+    together = run(model, name, norm, subjects, batch=batch)
+    shuffled = [subjects[i] for i in np.random.default_rng(0).permutation(len(subjects))]
+    assert run(model, name, norm, shuffled, batch=batch) == together
+    subset = run(model, name, norm, subjects[3::4], batch=batch)
+    assert subset == {key: together[key] for key in subset}
+    assert len({value[2] for value in together.values()}) > 5  # the points do differ
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("pixels", ["uint8", "float"])
+def test_slot_counts_agree_on_verdicts(linear, name, pixels):
+    model, clean = linear
+    norm = attack_class(name).norms[-1]
+    scale = 0.25
+    verdicts = []
+    for batch in (1, 7, 64):
+        if name == "hopskipjump":
+            batch *= 32
+        found = run(
+            model,
+            name,
+            norm,
+            subjects_of(model, clean, budget(name, norm, scale)),
+            batch=batch,
+            pixels=pixels,
+        )
+        verdicts.append({key: value[0] for key, value in found.items()})
+    assert verdicts[0] == verdicts[1] == verdicts[2]
+
+
+@pytest.mark.parametrize("slots", [1, 7, 64])
+def test_slot_counts_agree_on_a_convolutional_network(digits, slots):
+    model, pixels = digits
+    subjects = subjects_of(model, pixels, (0.1, 0.2))
+    expected = {k: v[0] for k, v in run(model, "pgd", "linf", subjects, batch=16).items()}
+    found = {k: v[0] for k, v in run(model, "pgd", "linf", subjects, batch=slots).items()}
+    assert found == expected
+    assert len(set(expected.values())) == 2
+
+
+@pytest.mark.parametrize("name", ["pgd", "random-search"])
+def test_a_joint_sweep_equals_separate_runs_until_the_first_success(digits, name):
+    model, pixels = digits
+    sweep = (0.05, 0.1, 0.2)
+    joint = run(model, name, "linf", subjects_of(model, pixels, sweep))
+    fooled = set()
+    for eps in sweep:
+        alone = run(model, name, "linf", subjects_of(model, pixels, (eps,)))
+        for (key, _), value in alone.items():
+            if key in fooled:
+                assert joint[key, eps][0]
+                assert joint[key, eps][5] == 0
+            else:
+                assert joint[key, eps] == value
+        fooled |= {key for (key, _), value in alone.items() if value[0]}
+    assert fooled
+
+
+def test_resume_equals_uninterrupted(digits):
+    """What is left after a stop (some budgets of some images) gives what the whole would have."""
+    model, pixels = digits
+    sweep = (0.05, 0.1, 0.2)
+    whole = run(model, "pgd", "linf", subjects_of(model, pixels, sweep))
+    rest = [
+        Subject(s.key, s.pixels, s.label, s.sha256, sweep[1:])
+        for s in subjects_of(model, pixels, sweep)
+        if not whole[s.key, 0.05][0]
+    ]
+    resumed = run(model, "pgd", "linf", rest[::2])
+    assert resumed == {key: whole[key] for key in resumed}
+    assert len(resumed) == 2 * len(rest[::2])
+
+
+def test_restarts_are_an_ordered_chain(digits):
+    """More restarts keep the answers of fewer, and only add successes."""
+    model, pixels = digits
+    subjects = subjects_of(model, pixels, (0.17,))
+
+    def found(restarts):
+        engine = Engine(model, batch_size=64, pixels="uint8", seed=0)
+        attack = parse_spec(f"pgd:steps=2,rel-step=0.4,restarts={restarts}", "linf").attack
+        return answers(engine.run(attack, "linf", subjects))
+
+    one, many = found(1), found(6)
+    for key, value in one.items():
+        if value[0]:
+            assert many[key] == value
+    assert sum(v[0] for v in many.values()) > sum(v[0] for v in one.values())
+    costs = [v[4] for v in many.values() if not v[0]]
+    assert costs
+    assert set(costs) == {12}  # all six restarts counted, nothing that ran ahead twice
