@@ -245,12 +245,13 @@ def test_a_resume_without_a_run_begins_one(tmp_path: Path) -> None:
 
 
 def test_evaluate_keeps_nothing_unless_asked(tmp_path: Path) -> None:
-    result = execute(config("evaluate", limit=3), Watcher())
+    one = config("evaluate", limit=3, attacks=("fgsm",))
+    result = execute(one, Watcher())
     assert result.directory is None
-    kept = execute(config("evaluate", limit=3), Watcher(), out=tmp_path / "run")
+    kept = execute(one, Watcher(), out=tmp_path / "run")
     assert not (tmp_path / "run/images").exists()
     assert figures(kept.summary) == figures(result.summary)
-    saved = config("evaluate", limit=3, save_images=True, only_fooled=True, eps=(0.3,))
+    saved = one.model_copy(update={"save_images": True, "only_fooled": True, "eps": (0.3,)})
     execute(saved, Watcher(), out=tmp_path / "saved")
     for line in lines_of(tmp_path / "saved"):
         assert (line.get("file") is not None) == bool(line.get("success"))
@@ -260,7 +261,9 @@ def test_evaluate_keeps_nothing_unless_asked(tmp_path: Path) -> None:
 
 def test_float_pixels_are_written_as_numbers(tmp_path: Path) -> None:
     root = tmp_path / "run"
-    execute(config(pixels="float", limit=4, eps=(0.1,)), Watcher(), out=root)
+    execute(
+        config(pixels="float", limit=4, eps=(0.1,), attacks=("pgd:steps=5",)), Watcher(), out=root
+    )
     files = [line["file"] for line in lines_of(root) if line.get("file")]
     assert files
     for file in files:

@@ -96,13 +96,13 @@ def test_a_variable_sets_an_option() -> None:
     assert shell("advcli attacks", ADVCLI_HELP="1", ADVCLI_VERSION="1").stdout.startswith("attack ")
 
 
-def test_inspect_says_what_to_paste() -> None:
+def test_inspect_says_what_to_paste(tmp_path: Path) -> None:
     done = shell(f"advcli inspect {CNN} {IMAGES} --format json")
     assert done.returncode == 0, done.stderr
     facts = json.loads(done.stdout)
     assert facts["head"]["classes"] == 10
     assert facts["images"]["preprocessing"]["flag"] == "unit"
-    done = shell("echo nonsense > /tmp/advcli-nonsense.h5; advcli inspect /tmp/advcli-nonsense.h5")
+    done = shell(f"echo nonsense > {tmp_path}/a.h5; advcli inspect {tmp_path}/a.h5")
     assert (done.returncode, done.stdout) == (2, "")
 
 
@@ -153,7 +153,7 @@ def test_without_out_ctrl_c_says_that_nothing_was_kept() -> None:
 
 def test_a_run_killed_outright_is_resumed(tmp_path: Path) -> None:
     root = tmp_path / "run"
-    returned, _, _ = Process(root, "cw:steps=300,searches=3").stop(signal.SIGKILL)
+    returned, _, _ = Process(root, "cw:steps=150,searches=2").stop(signal.SIGKILL)
     assert returned == -signal.SIGKILL
     with (root / "results.jsonl").open("ab") as file:
         file.write(b'{"image": "torn')
