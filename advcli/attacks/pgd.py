@@ -56,7 +56,10 @@ class PGD(Attack):
     random_start: bool = Field(True, description="start at a random point of the ball")
     loss: LossName = Field("ce", description="what is ascended")
     sparsity: float = Field(
-        0.05, gt=0, le=1, description="L1: share of the values that the first step moves, falling to one"
+        0.05,
+        gt=0,
+        le=1,
+        description="L1: share of values that the first step moves, falling to one",
     )
 
     def length(self, space: Space) -> int:

@@ -126,9 +126,7 @@ class _Run:
         self._slots = engine.slots_for(attack, norm)
         self._jobs: list[tuple[int, Chain, Job] | None] = [None] * self._slots.slots
         self._confirmations = [0] * self._slots.slots
-        self._orders = blank_orders(
-            self._slots.slots, engine.classifier.input_shape, engine.pixels
-        )
+        self._orders = blank_orders(self._slots.slots, engine.classifier.input_shape, engine.pixels)
         self._step_seconds = 0.0
 
     def ticks(self) -> Iterator[list[Outcome]]:

@@ -1,4 +1,4 @@
-"""Losses against their definitions in float64, and against the underflow they are there to avoid."""
+"""Losses against their definitions in float64, and against the underflow that they avoid."""
 
 from __future__ import annotations
 
