@@ -31,6 +31,7 @@ class Row(NamedTuple):
     eps: Tensor  # float32 [S]; inf for minimum-norm attacks
     key: Tensor  # uint32 [S, 2]: seed, image, attack and restart
     restart: Tensor  # int32 [S]
+    start: Tensor  # float32 [S, H, W, C]: an image of the target class for `wants_start`, else x0
 
 
 class Oracle(Protocol):
@@ -77,6 +78,7 @@ class Attack(BaseModel, ABC):
     access: ClassVar[Access]
     norms: ClassVar[tuple[Norm, ...]]
     targetable: ClassVar[bool] = True
+    wants_start: ClassVar[bool] = False  # whether its targeted form starts from another image
     reference: ClassVar[str]
 
     @property

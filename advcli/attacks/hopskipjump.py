@@ -1,6 +1,6 @@
 """HopSkipJump: the smallest perturbation found from the predicted label alone.
 
-From a random image of another class, each iteration (1) estimates the boundary's normal at the
+From a random image of another class (targeted: from an image of the target class), each iteration (1) estimates the boundary's normal at the
 current point from B·√t label queries around it, (2) jumps along it, halving the jump until the
 label is still wrong, and (3) bisects back to the boundary towards the clean image.
 
@@ -56,7 +56,7 @@ class HopSkipJump(Attack):
     kind: ClassVar = "minimum-norm"
     access: ClassVar = "decision"
     norms: ClassVar[tuple[Norm, ...]] = ("l2", "linf")
-    targetable: ClassVar[bool] = False
+    wants_start: ClassVar[bool] = True
     reference: ClassVar[str] = "Chen et al., 1904.02144"
 
     iterations: int = Field(40, ge=1, le=10_000, description="estimate, jump, bisect")
@@ -148,7 +148,9 @@ class HopSkipJump(Attack):
         points = tf.where(kind == 1, tf.round(noise), noise)
         points = tf.where(kind == 2, tf.broadcast_to(plain, tf.shape(noise)), points)
         inverse = (1.0 - row.x0)[:, None] + 0.5 * (noise - 0.5)
-        return tf.clip_by_value(tf.where(kind == 3, inverse, points), 0.0, 1.0)
+        points = tf.clip_by_value(tf.where(kind == 3, inverse, points), 0.0, 1.0)
+        given = (row.goal.target >= 0)[:, None] & (tf.range(_Q) == 0)[None]
+        return tf.where(given[:, :, None, None, None], row.start[:, None], points)
 
     def _between(self, row: Row, state: State, share: Tensor, space: Space) -> Tensor:
         """Points at `share` [S, Q] of the way from x0 to the far end, [S, Q, H, W, C]."""

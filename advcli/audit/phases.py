@@ -52,6 +52,7 @@ class Worker:
         self._seen: list[str] = []
         self._resized = 0
         self._resized_example: dict[str, Any] | None = None
+        self._starts: dict[int, np.ndarray | None] = {}
         self.timings: dict[str, dict[str, float]] = {}
 
     # --- unperturbed -------------------------------------------------------------------------
@@ -224,7 +225,16 @@ class Worker:
                 sha256=sha256,
                 eps=todo[path],
                 target=clean.target,
+                start=self._start(clean.target) if phase.attack.wants_start else None,
             )
+
+    def _start(self, target: int | None) -> np.ndarray | None:
+        """The first image that the model puts into the target class, if there is one."""
+        if target is not None and target not in self._starts:
+            paths = (i for i, clean in self._ledger.evaluated() if clean.prediction == target)
+            found = next(iter(self._stream.subset({min(paths, default="")})), None)
+            self._starts[target] = None if found is None else found.pixels
+        return None if target is None else self._starts[target]
 
     def _take(self, phase: Phase, outcome: Outcome, writer: ImageWriter) -> None:
         line = outcome_line(phase, outcome)

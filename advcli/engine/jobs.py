@@ -17,7 +17,8 @@ class Subject:
     `pixels`: uint8 [H, W, C], the clean image. `label`: the reference class. `target`: the class
     to be hit, None where any wrong one does. `sha256`: of the decoded pixels; the image's random
     numbers come from it. `eps`: the budgets still to be answered, ascending; empty for a
-    minimum-norm attack.
+    minimum-norm attack. `start`: an image of the target class, uint8 [H, W, C], for a targeted
+    attack that `wants_start`.
     """
 
     key: str
@@ -26,6 +27,7 @@ class Subject:
     sha256: str
     eps: tuple[float, ...] = ()
     target: int | None = None
+    start: np.ndarray | None = None
 
 
 @dataclass(frozen=True, slots=True)

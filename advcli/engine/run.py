@@ -126,7 +126,9 @@ class _Run:
         self._slots = engine.slots_for(attack, norm)
         self._jobs: list[tuple[int, Chain, Job] | None] = [None] * self._slots.slots
         self._confirmations = [0] * self._slots.slots
-        self._orders = blank_orders(self._slots.slots, engine.classifier.input_shape, engine.pixels)
+        self._orders = blank_orders(
+            self._slots.slots, engine.classifier.input_shape, engine.pixels, attack.wants_start
+        )
         self._step_seconds = 0.0
 
     def ticks(self) -> Iterator[list[Outcome]]:
@@ -208,8 +210,10 @@ class _Run:
         self._confirmations[slot] = 0
         orders.refill[slot] = True
         orders.drop[slot] = False
-        exact = self._engine.pixels == "uint8"
-        orders.pixels[slot] = subject.pixels if exact else from_bytes(subject.pixels)
+        convert = np.asarray if self._engine.pixels == "uint8" else from_bytes
+        orders.pixels[slot] = convert(subject.pixels)
+        if self._attack.wants_start:
+            orders.start[slot] = convert(subject.pixels if subject.start is None else subject.start)
         orders.label[slot] = subject.label
         orders.target[slot] = -1 if subject.target is None else subject.target
         orders.eps[slot] = self._inner_eps(job.eps)

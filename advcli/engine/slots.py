@@ -15,7 +15,7 @@ from advcli.attacks.base import Attack, Row
 from advcli.engine.judge import Judge, Record, empty_record
 from advcli.lazy import Tensor, tf
 from advcli.threats.budget import Norm
-from advcli.threats.grid import Grid, Pixels, decode
+from advcli.threats.grid import Grid, Pixels
 from advcli.threats.losses import Goal
 from advcli.threats.randomness import Random
 from advcli.threats.space import Space, select
@@ -45,20 +45,25 @@ class Orders(NamedTuple):
     eps: Any  # float32
     key: Any  # uint32 [S, 2]
     restart: Any  # int32
+    start: Any  # like `pixels` where the attack wants a start, else of size [S, 0, 0, 0]
 
 
-def blank_orders(slots: int, shape: tuple[int, int, int], pixels: Pixels) -> Orders:
+def blank_orders(
+    slots: int, shape: tuple[int, int, int], pixels: Pixels, wants_start: bool
+) -> Orders:
     """Orders that change nothing, to be filled in place."""
+    kind = np.uint8 if pixels == "uint8" else np.float32
     return Orders(
         refill=np.zeros(slots, np.bool_),
         resume=np.zeros(slots, np.bool_),
         drop=np.zeros(slots, np.bool_),
-        pixels=np.zeros((slots, *shape), np.uint8 if pixels == "uint8" else np.float32),
+        pixels=np.zeros((slots, *shape), kind),
         label=np.zeros(slots, np.int32),
         target=np.full(slots, -1, np.int32),
         eps=np.zeros(slots, np.float32),
         key=np.zeros((slots, 2), np.uint32),
         restart=np.zeros(slots, np.int32),
+        start=np.zeros((slots, *(shape if wants_start else (0, 0, 0))), kind),
     )
 
 
@@ -87,12 +92,14 @@ class Slots:
         self.tick = tf.function(self._tick, jit_compile=jit, autograph=False)
 
     def _new(self, orders: Orders) -> Carry:
+        x0 = self._grid.decode(orders.pixels)
         row = Row(
-            x0=decode(orders.pixels) if self._grid.pixels == "uint8" else orders.pixels,
+            x0=x0,
             goal=Goal(orders.label, orders.target),
             eps=orders.eps,
             key=orders.key,
             restart=orders.restart,
+            start=self._grid.decode(orders.start) if self._attack.wants_start else x0,
         )
         zeros = tf.zeros([self.slots], tf.int32)
         # −1: no step draws the numbers that init drew

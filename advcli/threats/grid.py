@@ -29,6 +29,10 @@ class Grid:
         self.pixels = pixels
         self.norm = norm
 
+    def decode(self, pixels: Tensor) -> Tensor:
+        """Clean pixels as they come into the graph -> float32: uint8 levels, or numbers already."""
+        return pixels if self.pixels == "float" else decode(pixels)
+
     def round(self, x: Tensor, x0: Tensor, eps: Tensor) -> Tensor:
         """The point of the grid that stands for `x`; x0 lies on the grid, eps [S] may be inf.
 

@@ -40,6 +40,7 @@ def request(name, norm):
 
 def subjects_of(model, pixels, eps=(), targets=None):
     labels = model.confirm(pixels / 255.0).prediction
+    starts = {int(label): image for label, image in zip(labels, pixels, strict=True)}
     return [
         Subject(
             key=str(i),
@@ -48,6 +49,7 @@ def subjects_of(model, pixels, eps=(), targets=None):
             sha256=f"image {image.tobytes().hex()[:64]}",
             eps=tuple(eps),
             target=None if targets is None else int(targets[i]),
+            start=None if targets is None else starts.get(int(targets[i])),
         )
         for i, (image, label) in enumerate(zip(pixels, labels, strict=True))
     ]
