@@ -17,8 +17,8 @@ class Watcher(Protocol):
     def begin(self, title: str, total: int) -> None:
         """A pass over `total` images begins."""
 
-    def advance(self, done: int, standing: int | None) -> None:
-        """`done` images of it are finished; `standing` of all correct ones are robust so far."""
+    def advance(self, done: float, standing: int | None) -> None:
+        """`done` images' worth of it is finished; `standing` of all correct ones are robust so far."""
 
     def end(self) -> None:
         """The pass is over."""
@@ -57,4 +57,8 @@ class Meter:
         asked = self._todo[image]
         if eps is None or not asked or same_eps(eps, asked[-1]):
             self.done += 1
-            self._watcher.advance(self.done, len(self._attacked) - len(self._broken))
+            self.under_way(0.0)
+
+    def under_way(self, images: float) -> None:
+        """`images`: how much the unfinished ones have behind them, in images' worth of steps."""
+        self._watcher.advance(self.done + images, len(self._attacked) - len(self._broken))

@@ -160,7 +160,10 @@ class Worker:
             with ImageWriter() as writer:
                 try:
                     subjects = self._subjects(phase, todo, meter)
-                    for outcome in self._engine.run(phase.attack, phase.norm, subjects):
+                    outcomes = self._engine.run(
+                        phase.attack, phase.norm, subjects, progress=meter.under_way
+                    )
+                    for outcome in outcomes:
                         self._take(phase, outcome, writer)
                         meter.answered(outcome.key, outcome.eps, fooled=_counts(phase, outcome))
                         self._drain(wait=False)

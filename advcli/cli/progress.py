@@ -24,7 +24,7 @@ class Shown(ABC):
     def begin(self, title: str, total: int) -> None: ...
 
     @abstractmethod
-    def advance(self, done: int, standing: int | None) -> None: ...
+    def advance(self, done: float, standing: int | None) -> None: ...
 
     @abstractmethod
     def end(self) -> None: ...
@@ -55,7 +55,7 @@ class Silent(Shown):
     def begin(self, title: str, total: int) -> None:
         pass
 
-    def advance(self, done: int, standing: int | None) -> None:
+    def advance(self, done: float, standing: int | None) -> None:
         pass
 
     def end(self) -> None:
@@ -69,15 +69,15 @@ class Plain(Shown):
     """A line at the end of each pass, and every ten seconds within it."""
 
     def __init__(self) -> None:
-        self._title, self._total, self._done = "", 0, 0
+        self._title, self._total, self._done = "", 0, 0.0
         self._standing: int | None = None
         self._began = self._spoke = 0.0
 
     def begin(self, title: str, total: int) -> None:
-        self._title, self._total, self._done, self._standing = title, total, 0, None
+        self._title, self._total, self._done, self._standing = title, total, 0.0, None
         self._began = self._spoke = time.monotonic()
 
-    def advance(self, done: int, standing: int | None) -> None:
+    def advance(self, done: float, standing: int | None) -> None:
         self._done, self._standing = done, standing
         if time.monotonic() - self._spoke > _PLAIN_SECONDS:
             self._say()
@@ -96,7 +96,7 @@ class Plain(Shown):
         if 0 < self._done < self._total:
             left = f", about {seconds / self._done * (self._total - self._done):.0f} s left"
         print(
-            f"{self._title}: {self._done}/{self._total} images{robust}, {seconds:.1f} s{left}",
+            f"{self._title}: {int(self._done)}/{self._total} images{robust}, {seconds:.1f} s{left}",
             file=sys.stderr,
         )
 
@@ -130,7 +130,7 @@ class Bar(Shown):
     def begin(self, title: str, total: int) -> None:
         self._task = self._progress.add_task(title, total=total, robust="")
 
-    def advance(self, done: int, standing: int | None) -> None:
+    def advance(self, done: float, standing: int | None) -> None:
         robust = "" if standing is None else f"{standing} robust so far"
         self._progress.update(self._task, completed=done, robust=robust)
 

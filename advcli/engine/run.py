@@ -78,18 +78,19 @@ class Engine:
         norm: Norm,
         subjects: Iterable[Subject],
         *,
-        progress: Callable[[int], None] | None = None,
+        progress: Callable[[float], None] | None = None,
     ) -> Iterator[Outcome]:
         """Outcomes as they are known: per subject one for each eps, or one (minimum-norm).
 
-        `progress` is called after every tick with the steps that running rows took so far.
+        `progress` is called after every tick with how many images' worth of steps the jobs in the
+        slots have behind them.
         """
         self.stats = EngineStats()
         run = _Run(self, attack, norm, subjects)
         for outcomes in run.ticks():
             yield from outcomes
             if progress is not None:
-                progress(self.stats.row_steps)
+                progress(run.under_way())
 
     def slots_for(self, attack: Attack, norm: Norm) -> Slots:
         """The compiled tick for `attack` in `norm`: traced once, kept for the engine's life."""
@@ -130,6 +131,7 @@ class _Run:
             self._slots.slots, engine.classifier.input_shape, engine.pixels, attack.wants_start
         )
         self._step_seconds = 0.0
+        self._k = np.zeros(self._slots.slots, np.int32)
 
     def ticks(self) -> Iterator[list[Outcome]]:
         stats, slots = self._engine.stats, self._slots
@@ -151,6 +153,15 @@ class _Run:
             stats.seconds = time.perf_counter() - began
             yield outcomes
             began = time.perf_counter() - stats.seconds
+
+    def under_way(self) -> float:
+        """Images' worth of work done by the jobs that are still seated."""
+        return sum(
+            (job.index + float(self._k[slot]) / self._slots.length) / chain.length
+            for slot, seated in enumerate(self._jobs)
+            if seated is not None
+            for _, chain, job in (seated,)
+        )
 
     def _tick(self, carry: Carry, limit: int, enough: int) -> tuple[Carry, Tensor, int]:
         began = time.perf_counter()
@@ -238,7 +249,7 @@ class _Run:
     # --- the answers -------------------------------------------------------------------------
 
     def _collect(self, carry: Carry, points: Tensor) -> list[Outcome]:
-        status = carry.status.numpy()
+        status, self._k = carry.status.numpy(), carry.k.numpy()
         done = [
             slot
             for slot, seated in enumerate(self._jobs)
@@ -251,7 +262,6 @@ class _Run:
             name: getattr(carry.record, name).numpy()
             for name in ("score", "forwards", "gradients", "stalled", "nonfinite")
         }
-        k = carry.k.numpy()
         began = time.perf_counter()
         as_float = from_bytes(candidates) if candidates.dtype == np.uint8 else candidates
         confirmed = self._engine.classifier.confirm(as_float)
@@ -280,7 +290,7 @@ class _Run:
                 score=score if np.isfinite(score) else -1e30,
                 forwards=int(record["forwards"][slot]) + self._confirmations[slot],
                 gradients=int(record["gradients"][slot]),
-                steps=int(k[slot]),
+                steps=int(self._k[slot]),
                 stalled=int(record["stalled"][slot]),
                 nonfinite=bool(record["nonfinite"][slot]),
             )

@@ -235,3 +235,17 @@ def test_a_success_answers_every_larger_budget():
     ]
     assert jobs.finished
     assert not jobs.waiting
+
+
+def test_progress_counts_the_work_of_unfinished_images(model, clean):
+    seen = []
+    engine = Engine(model, batch_size=8, pixels="uint8", seed=0)
+    attack = parse_spec("random-search:steps=3000").attack
+    subjects = subjects_of(model, clean[:8], (1 / 255,))
+    done = 0
+    for outcome in engine.run(attack, "linf", subjects, progress=seen.append):
+        done += outcome.success is not None
+    assert done == 8
+    assert all(0 <= share <= 8 for share in seen)
+    assert max(seen) > 0
+    assert seen[-1] == 0  # nothing is seated any more
