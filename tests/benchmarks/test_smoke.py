@@ -1,0 +1,24 @@
+"""The benchmark runs without any library installed, and its table holds together."""
+
+from __future__ import annotations
+
+from tests.benchmarks.pgd import DIGITS, compare
+from tests.benchmarks.table import HEADER, Row, markdown
+
+
+def test_the_benchmark_writes_a_whole_table():
+    report = compare(DIGITS / "cnn.h5", count=16, repetitions=1, groups=("advcli", "plain loop"))
+    assert [row.name for row in report.rows] == ["advcli"] * 3 + ["plain loop"] * 2
+    for row in report.rows:
+        assert len(row.seconds) == 1
+        assert row.first >= row.seconds[0] > 0
+        assert row.robust <= 4  # an undefended model at a large eps
+        assert not row.breach
+    assert report.rows[0].answer.gradients < 40 == report.rows[-1].answer.gradients
+    report.rows.append(Row("Foolbox", "its step", "not installed"))
+    text = markdown([report], {"seed": "0"})
+    table = [line for line in text.splitlines() if line.startswith("| ")]
+    assert len(table) == 1 + len(report.rows)
+    assert {line.count("|") for line in table} == {len(HEADER) + 1}
+    assert "| Foolbox | its step | not installed |" in table[-1]
+    assert table[1].rstrip("| ").split(" | ")[-2] == "1.00"  # advcli against itself
