@@ -26,7 +26,7 @@ class Liar(Attack):
     summary: ClassVar[str] = ""
     kind: ClassVar = "budget"
     access: ClassVar = "gradient"
-    norms: ClassVar = ("linf",)
+    norms: ClassVar = ("linf", "l2")
     reference: ClassVar[str] = ""
 
     def length(self, space):
@@ -76,12 +76,14 @@ def clean(model):
     return images(model.input_shape, 20)
 
 
-def test_an_attack_cannot_misreport(model, clean):
-    engine = Engine(model, batch_size=8, pixels="uint8", seed=0)
-    outcomes = list(engine.run(Liar(), "linf", subjects_of(model, clean, (1 / 255,))))
+@pytest.mark.parametrize("pixels", ["uint8", "float"])
+@pytest.mark.parametrize(("norm", "eps"), [("linf", 1 / 255), ("l2", 0.05)])
+def test_an_attack_cannot_misreport(model, clean, pixels, norm, eps):
+    engine = Engine(model, batch_size=8, pixels=pixels, seed=0)
+    outcomes = list(engine.run(Liar(), norm, subjects_of(model, clean, (eps,))))
     assert len(outcomes) == 20
     for outcome in outcomes:
-        assert outcome.distance["linf"] <= 1 / 255
+        assert outcome.distance[norm] <= eps * (1 + 1e-6)
         label = model.confirm(clean[int(outcome.key)][None] / 255.0).prediction[0]
         assert outcome.success == (outcome.prediction != label)
     assert not all(o.success for o in outcomes)
