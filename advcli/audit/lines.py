@@ -28,7 +28,7 @@ def clean_line(
 
 
 def outcome_line(phase: Phase, outcome: Outcome) -> Line:
-    """What became of an image; `file` is still to be filled in where one is written."""
+    """What became of an image; `file` and its hash are filled in where one is written."""
     return _line(phase, outcome.key, outcome.eps) | {
         "success": outcome.success,
         "adversarial_prediction": outcome.prediction,
@@ -61,6 +61,7 @@ def _line(phase: Phase, image: str, eps: float | None) -> Line:
         "steps": 0,
         "seed": 0,
         "file": None,
+        "file_sha256": None,
         "error": None,
         "stalled": 0,
         "nonfinite": False,

@@ -49,6 +49,7 @@ class Worker:
         self._writes = config.command == "attack" or config.save_images
         self._suffix = ".npy" if config.pixels == "float" else ".png"
         self._pending: deque[tuple[Future[str] | None, Line]] = deque()
+        self._hashes: dict[str, str] = {}  # of files that larger budgets may share
         self._seen: list[str] = []
         self._resized = 0
         self._resized_example: dict[str, Any] | None = None
@@ -170,6 +171,7 @@ class Worker:
                 finally:
                     self._drain(wait=True)
         finally:
+            self._hashes.clear()
             stats = self._engine.stats
             self.timings[f"{phase.spec} {phase.norm}"] = {
                 "seconds": stats.seconds,
@@ -278,7 +280,13 @@ class Worker:
             if future is not None:
                 if not wait and not future.done():
                     return
-                future.result()
+                sha256 = future.result()
+                if line.get("file") is not None:
+                    line["file_sha256"] = sha256
+                    if line["success"]:
+                        self._hashes[line["file"]] = sha256
+            elif line.get("file") is not None and line["file_sha256"] is None:
+                line["file_sha256"] = self._hashes.get(line["file"])
             self._pending.popleft()
             self._journal.append(line)
             self._ledger.add(line)

@@ -1,12 +1,13 @@
 """A finished run against its files and its model: does everything that was reported hold?
 
-Clean images against the journal's hashes, perturbed ones against their eps and their distance,
-predictions against the model as loaded, the summary against the journal; with `replay` also the
-attack itself, bit for bit.
+Clean images and perturbed files against the journal's hashes, the latter also against their eps
+and their distance, predictions against the model as loaded, the summary against the journal; with
+`replay` also the attack itself, bit for bit.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -136,7 +137,7 @@ def _check_summary(
     expected = finite(summarise(run, ledger))
     different = [key for key in expected if stored.get(key) != expected[key]]
     if different:
-        detail = f"not what the journal says: {', '.join(different)}"
+        detail = f"is not what the journal adds up to: {', '.join(different)} differ"
         found.complain("", directory.summary_file.name, detail)
 
 
@@ -162,11 +163,16 @@ class _Checker:
 
     def check_images(self) -> None:
         """Every clean image that the journal knows, and every file of every attack."""
-        for image, pixels in self._clean_images():
+        for image, source, pixels in self._clean_images():
             clean = self._ledger.clean[image]
             self._found.clean += 1
-            if pixel_hash(pixels) != clean.sha256:
-                self._found.complain(image, None, "the clean image is not the one of the journal")
+            real = pixel_hash(pixels)
+            if real != clean.sha256:
+                detail = (
+                    f"the clean image is not the one that was attacked: sha256 {real[:12]}… of its "
+                )
+                detail += f"pixels, {str(clean.sha256)[:12]}… in the journal"
+                self._found.complain(image, source, detail)
                 continue
             if clean.prediction is not None:
                 self._ask(image, None, from_bytes(pixels), clean.prediction)
@@ -175,8 +181,9 @@ class _Checker:
                     self._check_file(line, pixels)
         self._answer()
 
-    def _clean_images(self) -> Iterator[tuple[str, np.ndarray]]:
-        """The run's own copies where it has them, else the folder decoded again."""
+    def _clean_images(self) -> Iterator[tuple[str, str | None, np.ndarray]]:
+        """(image, the run's own copy of it or None, pixels): without one the folder's file,
+        decoded again."""
         elsewhere: list[str] = []
         for image, _ in self._ledger.evaluated():
             file = self._directory.clean_file(image)
@@ -187,7 +194,7 @@ class _Checker:
                 continue
             pixels = self._read(image, file)
             if pixels is not None:
-                yield image, pixels
+                yield image, file, pixels
         config = self._config.model_copy(update={"limit": None})
         stream = stream_of(config, self._bench.folder, self._bench.input_shape)
         missing = set(elsewhere)
@@ -196,7 +203,7 @@ class _Checker:
             if loaded.pixels is None:
                 self._found.complain(loaded.ref.path, None, str(loaded.error))
             else:
-                yield loaded.ref.path, loaded.pixels
+                yield loaded.ref.path, None, loaded.pixels
         for image in missing:
             self._found.complain(image, None, "the image is no longer in the folder")
 
@@ -213,27 +220,47 @@ class _Checker:
         if point is None:
             return
         self._found.files += 1
+        self._check_bytes(line)
         if point.shape != clean.shape:
-            self._found.complain(image, file, f"has the shape {point.shape}, not {clean.shape}")
+            detail = f"has the shape {point.shape}, the clean image {clean.shape}"
+            self._found.complain(image, file, detail)
             return
         if point.dtype != np.uint8 and not (point.min() >= 0 and point.max() <= 1):
             self._found.complain(image, file, "has values outside [0, 1]")
         origin = clean if point.dtype == np.uint8 else from_bytes(clean)
         measured = distances(point, origin)
         if line["eps"] is not None and measured[line["norm"]] > line["eps"] * _TOLERANCE:
-            detail = f"lies {measured[line['norm']]:g} away, over its eps {line['eps']:g}"
+            detail = f"lies {line['norm']} {measured[line['norm']]:.6g} away from the clean image, "
+            detail += f"over its eps of {line['eps']:.6g}"
             self._found.complain(image, file, detail)
-        if any(
-            abs(measured[n] - line["distance"][n]) > _CLOSE * max(1, measured[n]) for n in measured
-        ):
-            self._found.complain(image, file, "is not as far away as the journal says")
+        different = [
+            f"{norm} {measured[norm]:.6g} (journal: {line['distance'][norm]:.6g})"
+            for norm in measured
+            if abs(measured[norm] - line["distance"][norm]) > _CLOSE * max(1, measured[norm])
+        ]
+        if different:
+            detail = f"is not as far from the clean image as stated: {', '.join(different)}"
+            self._found.complain(image, file, detail)
         prediction = line["adversarial_prediction"]
         known = self._ledger.clean[image]
-        wanted = line.get("success")
         fooled = prediction != known.label if known.target is None else prediction == known.target
-        if wanted and not fooled:
-            self._found.complain(image, file, "is called a success, but its prediction is none")
+        if bool(line["success"]) != fooled:
+            called = "a success" if line["success"] else "no success"
+            goal = f"target {known.target}" if known.target is not None else f"label {known.label}"
+            detail = f"the journal calls it {called}, at {goal} and prediction {prediction}"
+            self._found.complain(image, file, detail)
         self._ask(image, file, point if point.dtype != np.uint8 else from_bytes(point), prediction)
+
+    def _check_bytes(self, line: Line) -> None:
+        """The file against its hash; a journal of an earlier version has none."""
+        stated = line.get("file_sha256")
+        if stated is None:
+            return
+        with (self._directory.root / line["file"]).open("rb") as file:
+            real = hashlib.file_digest(file, "sha256").hexdigest()
+        if real != stated:
+            detail = f"was changed after it was written: sha256 {real[:12]}…, {stated[:12]}… then"
+            self._found.complain(line["image"], line["file"], detail)
 
     def _ask(self, image: str, file: str | None, x: np.ndarray, prediction: int) -> None:
         self._queue.append((image, file, x, prediction))
@@ -247,7 +274,7 @@ class _Checker:
         for (image, file, _, stated), real in zip(self._queue, answer.prediction, strict=True):
             self._found.predictions += 1
             if int(real) != stated:
-                detail = f"the model predicts {int(real)}, the journal says {stated}"
+                detail = f"the model predicts class {int(real)}, the journal says {stated}"
                 self._found.complain(image, file, detail)
         self._queue.clear()
 
