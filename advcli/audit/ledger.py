@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from advcli.audit.plan import Phase
 from advcli.threats.budget import same_eps
 
-__all__ = ["Answer", "Clean", "Ledger", "Tally"]
+__all__ = ["Answer", "Clean", "Ledger"]
 
 _TOLERANCE = 1 + 1e-6
 
@@ -51,6 +51,8 @@ class Answer(NamedTuple):
     stalled: bool = False
     nonfinite: bool = False
     error: bool = False
+    forwards: int = 0
+    gradients: int = 0
 
     def broken_at(self, eps: float, *, minimum: bool) -> bool:
         """Whether the image counts as fooled at `eps`."""
@@ -61,14 +63,6 @@ class Answer(NamedTuple):
         return self.lost
 
 
-@dataclass(slots=True)
-class Tally:
-    """Sums over the lines of one attack, norm and eps."""
-
-    forwards: int = 0
-    gradients: int = 0
-
-
 @dataclass
 class Ledger:
     """`clean`: image -> its clean line, in the journal's order. `answers`: (attack, norm, eps) ->
@@ -76,7 +70,6 @@ class Ledger:
 
     clean: dict[str, Clean] = field(default_factory=dict)
     answers: dict[tuple[str, str, float | None], dict[str, Answer]] = field(default_factory=dict)
-    tallies: dict[tuple[str, str, float | None], Tally] = field(default_factory=dict)
 
     @classmethod
     def read(cls, lines: Iterable[dict[str, Any]]) -> Ledger:
@@ -104,9 +97,6 @@ class Ledger:
         answers = self.answers.setdefault(key, {})
         if image in answers:
             return
-        tally = self.tallies.setdefault(key, Tally())
-        tally.forwards += line["forwards"]
-        tally.gradients += line["gradients"]
         distance = line["distance"][line["norm"]] if line["distance"] else None
         clean, success = self.clean[image], bool(line["success"])
         answers[image] = Answer(
@@ -116,6 +106,8 @@ class Ledger:
             stalled=2 * line.get("stalled", 0) > line["gradients"],
             nonfinite=bool(line.get("nonfinite", False)),
             error=line["error"] is not None,
+            forwards=line["forwards"],
+            gradients=line["gradients"],
         )
 
     def _key(self, attack: str, norm: str, eps: float | None) -> tuple[str, str, float | None]:
@@ -129,9 +121,11 @@ class Ledger:
         """The answers that speak about `phase` at `eps`."""
         return self.answers.get(self._key(*phase.key, None if phase.minimum else eps), {})
 
-    def tally(self, phase: Phase, eps: float) -> Tally:
-        """Calls spent on `phase` at `eps`; a minimum-norm attack's whole search at every eps."""
-        return self.tallies.get(self._key(*phase.key, None if phase.minimum else eps), Tally())
+    def calls(self, phase: Phase, eps: float) -> tuple[int, int]:
+        """(forwards, gradients) spent on the attacked images of `phase` at `eps`; at every eps
+        the whole search of a minimum-norm attack."""
+        spent = [a for i, a in self.of(phase, eps).items() if self.clean[i].attacked]
+        return sum(a.forwards for a in spent), sum(a.gradients for a in spent)
 
     def evaluated(self) -> Iterator[tuple[str, Clean]]:
         """Images that could be read, in the journal's order."""
@@ -164,5 +158,4 @@ class Ledger:
                 key: {i: a for i, a in found.items() if i in wanted}
                 for key, found in self.answers.items()
             },
-            self.tallies,
         )

@@ -18,7 +18,7 @@ class Watcher(Protocol):
         """A pass over `total` images begins."""
 
     def advance(self, done: float, standing: int | None) -> None:
-        """`done` images' worth of it is finished; `standing` of all correct ones are robust so far."""
+        """`done` images' worth of it is finished; `standing` of the correct ones are robust yet."""
 
     def end(self) -> None:
         """The pass is over."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import datetime
 import tempfile
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -212,6 +213,7 @@ def _describe(
         "images": {
             "root": str(bench.folder.root),
             "count": len(bench.folder.refs),
+            "per_class": _per_class(bench),
             "labels": bench.folder.label_source,
             "skipped": [
                 {"file": skipped.file, "reason": skipped.reason} for skipped in bench.folder.skipped
@@ -236,6 +238,12 @@ def _describe(
             "finished": None,
         },
     }
+
+
+def _per_class(bench: Bench) -> dict[str, int]:
+    """Images that the folder has of each class, readable or not; index as text -> count."""
+    found = Counter(ref.label for ref in bench.folder.refs if ref.label is not None)
+    return {str(label): found[label] for label in sorted(found)}
 
 
 def _added(

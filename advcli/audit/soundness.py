@@ -6,14 +6,18 @@ the journal. One `suspect` makes the run suspect: its robust figures may be too 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 
 from advcli.audit.ledger import Ledger
 from advcli.audit.plan import Phase
+from advcli.images.text import printable
 
-__all__ = ["finding", "from_journal", "verdict"]
+__all__ = ["finding", "from_journal", "unreadable", "verdict"]
 
 _STALLED_SHARE = 0.01
+_UNREADABLE_SHARE = 0.05
+_NAMED = 3
 
 
 def finding(check: str, verdict: str, detail: str) -> dict[str, str]:
@@ -50,6 +54,39 @@ def from_journal(ledger: Ledger, phases: Sequence[Phase]) -> list[dict[str, str]
             )
         )
     return findings
+
+
+def unreadable(
+    ledger: Ledger, names: Sequence[str], in_folder: Mapping[str, int]
+) -> list[dict[str, str]]:
+    """Images that could not be read: too many of them, or all of a class, and the figures are
+    those of another set of images than the folder's.
+
+    `names`: the classes in index order. `in_folder`: how many images the folder has of each
+    class, by its index as text (as JSON holds it).
+    """
+    lost = [(image, clean.label) for image, clean in ledger.clean.items() if clean.sha256 is None]
+    if not lost:
+        return []
+    per_class = Counter(label for _, label in lost if label is not None)
+    emptied = [
+        label for label, count in sorted(per_class.items()) if count == in_folder.get(str(label))
+    ]
+    shown = ", ".join(printable(image, 60) for image, _ in lost[:_NAMED])
+    detail = (
+        f"{len(lost)} of {len(ledger.clean)} images could not be read ({shown}"
+        + (f" and {len(lost) - _NAMED} more" if len(lost) > _NAMED else "")
+        + "): the figures are those of the others"
+    )
+    if emptied:
+        classes = ", ".join(
+            printable(names[label] if label < len(names) else str(label), 40)
+            for label in emptied[:_NAMED]
+        )
+        more = f" and {len(emptied) - _NAMED} more" if len(emptied) > _NAMED else ""
+        detail += f", and no image is left of {len(emptied)} class(es): {classes}{more}"
+    heavy = bool(emptied) or len(lost) > _UNREADABLE_SHARE * len(ledger.clean)
+    return [finding("unreadable-images", "suspect" if heavy else "note", detail)]
 
 
 def _stalled(ledger: Ledger, phase: Phase) -> list[dict[str, str]]:

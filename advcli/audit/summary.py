@@ -41,7 +41,13 @@ def summarise(run: dict[str, Any], ledger: Ledger) -> dict[str, Any]:
     phases = [Phase.from_dict(stored) for stored in run["phases"]]
     ledger = ledger.restricted(run["images"]["selected"])
     evaluated = dict(ledger.evaluated())
-    findings = [*run["findings"], *soundness.from_journal(ledger, phases)]
+    findings = [
+        *run["findings"],
+        *soundness.unreadable(
+            ledger, run["model"]["classes"], run["images"].get("per_class") or {}
+        ),
+        *soundness.from_journal(ledger, phases),
+    ]
     correct = sum(clean.correct for clean in evaluated.values())
     seconds = sum(timing["seconds"] for timing in run["timings"].values())
     summary: dict[str, Any] = {
@@ -140,7 +146,7 @@ def _rows(
         standing = count(ledger, phases, phase, eps)
         answers = ledger.of(phase, eps)
         before = ledger.before(phases, phase, eps)
-        tally = ledger.tally(phase, eps)
+        forwards, gradients = ledger.calls(phase, eps)
         yield {
             "attack": phase.spec,
             "options": options,
@@ -159,8 +165,8 @@ def _rows(
                 for image, clean in ledger.evaluated()
                 if clean.attacked and image in answers and image not in before
             ),
-            "forwards": tally.forwards,
-            "gradients": tally.gradients,
+            "forwards": forwards,
+            "gradients": gradients,
             "seconds": timing["seconds"],
             "images_per_second": timing["images"] / timing["seconds"]
             if timing["seconds"]

@@ -1,5 +1,6 @@
 """A whole audit in this process, on the sample digits."""
 
+import hashlib
 import json
 import shutil
 from pathlib import Path
@@ -310,6 +311,26 @@ def test_unlabelled_folders_say_so(tmp_path: Path) -> None:
     assert summary["exit_code"] == 0
 
 
+def test_a_folder_of_broken_files_passes_no_gate(tmp_path: Path) -> None:
+    images = tmp_path / "images"
+    for name in map(str, range(10)):
+        (images / name).mkdir(parents=True)
+        for position, file in enumerate(sorted((SAMPLES / "images" / name).iterdir())[:2]):
+            data = file.read_bytes()
+            (images / name / file.name).write_bytes(data[:60] if name == "7" and position else data)
+    settings = {"images": str(images), "limit": None, "eps": (0.01,), "attacks": ("fgsm",)}
+    gated = config("evaluate", **settings, fail_under=("1",))
+    found = execute(gated, Watcher()).summary
+    assert (found["images"]["evaluated"], found["exit_code"]) == (19, 0)
+    for file in (images / "7").iterdir():
+        file.write_bytes(file.read_bytes()[:60])
+    watcher = Watcher()
+    found = execute(gated, watcher).summary
+    assert (found["verdict"], found["exit_code"]) == ("inconclusive", 3)
+    assert "no image is left of 1 class(es): 7" in found["soundness"]["findings"][-1]["detail"]
+    assert len(found["images"]["skipped"]) == 2
+
+
 def test_targeted_attacks_aim(tmp_path: Path) -> None:
     root = tmp_path / "run"
     settings = {"targeted": "3", "eps": (0.4,), "attacks": ("pgd",), "limit": 16}
@@ -365,7 +386,28 @@ class TestVerify:
         Image.fromarray(pixels).save(run / origin)
         found = {(entry["image"], entry["file"]) for entry in verify(run).mismatches}
         assert {(attacked[0]["image"], far), (attacked[1]["image"], gone)} <= found
-        assert (lines[5]["image"], None) in found
+        assert (lines[5]["image"], origin) in found
+
+    def test_every_file_has_its_hash_and_no_change_of_it_goes_unseen(self, run: Path) -> None:
+        lines = [line for line in lines_of(run) if line["attack"] != "clean"]
+        for line in lines:
+            assert (
+                line["file_sha256"] == hashlib.sha256((run / line["file"]).read_bytes()).hexdigest()
+            )
+        shared = next(x for x in lines if x["eps"] == EPS[1] and x["success"] and x["steps"] == 0)
+        # the same pixels in other bytes: as far away as before, and predicted the same
+        image = Image.open(run / shared["file"])
+        image.load()
+        image.save(run / shared["file"], compress_level=0)
+        found = verify(run).mismatches
+        assert {entry["file"] for entry in found} == {shared["file"]}
+        assert all("was changed after it was written" in str(e["detail"]) for e in found)
+        journal = run / "results.jsonl"
+        kept = [json.loads(raw) for raw in journal.read_text().splitlines()]
+        for line in kept:
+            line.pop("file_sha256", None)
+        journal.write_text("".join(json.dumps(line) + "\n" for line in kept))
+        assert verify(run).mismatches == []  # as an earlier version wrote it
 
     def test_a_polished_journal_or_summary_is_found_out(self, run: Path) -> None:
         journal = run / "results.jsonl"
@@ -376,7 +418,8 @@ class TestVerify:
         text[at] = json.dumps(line)
         journal.write_text("\n".join(text) + "\n")
         details = " ".join(str(entry["detail"]) for entry in verify(run).mismatches)
-        assert "not what the journal says" in details
+        assert "is not what the journal adds up to" in details
+        assert "the journal calls it no success" in details
         assert "the model predicts" in details
 
     def test_an_unfinished_run(self, run: Path) -> None:

@@ -5,7 +5,7 @@ import pytest
 
 from advcli.audit.journal import dumps
 from advcli.audit.ledger import Ledger
-from advcli.audit.summary import missing
+from advcli.audit.summary import missing, summarise
 
 from .support import answer, clean, phase, run_of, summary_of
 
@@ -143,6 +143,42 @@ def test_unread_files_are_skipped_not_evaluated() -> None:
     assert found["images"]["skipped"] == [{"file": "b", "reason": "truncated"}]
     assert found["clean"]["total"] == 1
     assert found["exit_code"] == 0
+
+
+def unread(image: str, label: int | None) -> dict:
+    return clean(image, label, None, sha256=None, error="truncated")
+
+
+def test_a_gate_does_not_pass_on_what_unreadable_files_left() -> None:
+    readable = [clean(f"{i}", 0, 0) for i in range(19)]
+    readable += [answer(f"{i}", 0, success=False) for i in range(19)]
+    one, two = [unread("a\x1b[2J", 0)], [unread("a", 0), unread("b", 0)]
+    found = summary_of([*readable, *one], [phase()], fail_under=("40",))  # 5 %
+    finding = found["soundness"]["findings"][0]
+    assert (finding["check"], finding["verdict"]) == ("unreadable-images", "note")
+    assert r"1 of 20 images could not be read (a\x1b[2J)" in finding["detail"]
+    assert (found["verdict"], found["exit_code"]) == ("pass", 0)
+    found = summary_of([*readable, *two], [phase()], fail_under=("40",))
+    assert found["soundness"]["findings"][0]["verdict"] == "suspect"
+    assert (found["verdict"], found["exit_code"]) == ("inconclusive", 3)
+    four = [unread(name, 0) for name in "abcd"]
+    detail = summary_of([*readable, *four], [phase()])["soundness"]["findings"][0]["detail"]
+    assert "(a, b, c and 1 more)" in detail
+    assert "findings" in summary_of(readable, [phase()])["soundness"]
+    assert summary_of(readable, [phase()])["soundness"]["findings"] == []
+
+
+def test_a_class_that_lost_all_its_images_makes_a_run_suspect() -> None:
+    lines = [clean(f"{i}", 0, 0) for i in range(99)]
+    lines += [answer(f"{i}", 0, success=False) for i in range(99)]
+    run = run_of([phase()])
+    ledger = Ledger.read([*lines, unread("x", 1)])
+    run["images"]["per_class"] = {"0": 99, "1": 2}  # the other of class 1 was not in the sample
+    assert summarise(run, ledger)["soundness"]["findings"][0]["verdict"] == "note"
+    run["images"]["per_class"] = {"0": 99, "1": 1}
+    finding = summarise(run, ledger)["soundness"]["findings"][0]
+    assert finding["verdict"] == "suspect"
+    assert "no image is left of 1 class(es): c1" in finding["detail"]
 
 
 def test_a_model_that_answers_nan_is_a_finding_and_an_error() -> None:
