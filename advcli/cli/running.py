@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import shlex
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from advcli.cli.exits import Terminated, emit
 from advcli.cli.options import given_options, use_color
+
+if TYPE_CHECKING:
+    from advcli.errors import NoVerdictError
 
 __all__ = ["check_paths", "run_audit", "screen_width"]
 
@@ -23,7 +27,8 @@ def run_audit(ctx: click.Context, command: str, options: dict[str, Any]) -> int:
     """Runs an audit and prints its summary; returns the exit code that the summary states."""
     from advcli.audit.plan import AuditConfig
     from advcli.cli.progress import make_watcher
-    from advcli.reports.files import check_target, write_report
+    from advcli.errors import NoVerdictError
+    from advcli.reports.files import check_target
 
     for report in options["reports"]:
         check_target(report)
@@ -49,12 +54,38 @@ def run_audit(ctx: click.Context, command: str, options: dict[str, Any]) -> int:
             watcher.close()
             _say_how_to_go_on(out)
             raise
-    for report in options["reports"]:
-        write_report(report, result.summary)
+        except NoVerdictError as error:
+            if out is not None:
+                raise
+            hint = "nothing was kept: give --out DIR to be able to go on after a failure"
+            raise NoVerdictError(error.message, hint) from error
+    unwritten = _write_reports(options["reports"], result.summary, out)
     if result.directory is not None:
         watcher.note(f"run kept in {result.directory}")
     emit(_rendered(result.summary, options["output_format"], options["color"]))
+    if unwritten is not None:
+        raise unwritten
     return int(result.summary["exit_code"])
+
+
+def _write_reports(
+    reports: Sequence[Path], summary: dict[str, Any], out: Path | None
+) -> NoVerdictError | None:
+    """Writes as many as it can; the first failure is for after the result is printed."""
+    from advcli.errors import NoVerdictError
+    from advcli.reports.files import write_report
+
+    failure = None
+    for report in reports:
+        try:
+            write_report(report, summary)
+        except NoVerdictError as error:
+            again = "the figures are on standard output; run again with -r where there is room"
+            if out is not None:
+                kept = shlex.quote(str(out))
+                again = f"the run is finished and kept: --out {kept} --resume -r writes it again"
+            failure = failure or NoVerdictError(f"--report {error.message}", again)
+    return failure
 
 
 def _plain(value: Any) -> Any:

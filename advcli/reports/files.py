@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-import os
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -46,7 +46,11 @@ def render(summary: dict[str, Any], name: str) -> str:
 
 
 def check_target(path: Path) -> None:
-    """Raises UsageError, before any work, for a report that could not be written afterwards."""
+    """Raises UsageError, before any work, for a report that could not be written afterwards.
+
+    A temporary file is really made and removed, beside the report or in the nearest folder above
+    it that exists: permission bits tell nothing of a read-only file system, or of /proc.
+    """
     shown = printable(str(path))
     suffix = path.suffix.lower()
     if suffix not in EXTENSIONS:
@@ -61,11 +65,15 @@ def check_target(path: Path) -> None:
     parent = path.parent
     while not parent.exists() and parent != parent.parent:
         parent = parent.parent
-    if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
+    try:
+        with tempfile.NamedTemporaryFile(dir=parent, prefix=".advcli-", suffix=".tmp"):
+            pass
+    except OSError as error:
         raise UsageError(
-            f"--report {shown}: {printable(str(parent))} cannot be written",
+            f"--report {shown}: {printable(str(parent))} cannot be written: "
+            f"{error.strerror or error}",
             "choose a folder that you may write to",
-        )
+        ) from error
 
 
 def write_report(path: Path, summary: dict[str, Any]) -> None:

@@ -1,12 +1,16 @@
 """Every exit code through a real process, under `set -euo pipefail`."""
 
 import json
+import shutil
 import signal
 import subprocess
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+from advcli.cli import exits
 
 from .support import PYTHON, SAMPLES, environment, shell
 
@@ -83,6 +87,35 @@ def test_3_a_result_that_could_not_be_written() -> None:
     done = shell("advcli attacks > /dev/full")
     assert done.returncode == 3
     assert "could not be written" in done.stderr
+
+
+def test_2_a_report_in_a_place_that_cannot_be_written() -> None:
+    done = shell(f"advcli evaluate {QUICK} -r /proc/x.json")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "--report /proc/x.json: /proc cannot be written" in done.stderr
+    assert len(done.stderr.splitlines()) == 2  # before any work, TensorFlow's start included
+
+
+@pytest.mark.parametrize("kept", [False, True])
+def test_3_a_report_that_became_unwritable_meanwhile(
+    kept: bool, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    out = ["--out", f"{tmp_path}/run", "--resume"] if kept else []
+    if kept:
+        shutil.copytree(run, tmp_path / "run")
+
+    def vanish(path: Path) -> None:
+        path.mkdir()  # the report's place is taken by a folder in the middle of the run
+
+    monkeypatch.setattr("advcli.reports.files.check_target", vanish)
+    monkeypatch.setattr(signal, "signal", lambda *_: None)  # the test run's own handlers stay
+    command = "attack" if kept else "evaluate"
+    reports = ["-r", f"{tmp_path}/lost.md", "-r", f"{tmp_path}/lost.csv"]
+    assert exits.run([command, *QUICK.split(), *out, *reports, "--format", "json", "-q"]) == 3
+    printed = capsys.readouterr()
+    assert json.loads(printed.out)["clean"]["total"] == 16
+    assert f"error: --report {tmp_path}/lost.md: cannot be written" in printed.err
+    assert ("--resume" in printed.err) == kept
 
 
 def test_a_variable_sets_an_option() -> None:

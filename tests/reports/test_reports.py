@@ -133,8 +133,10 @@ def test_report_files_are_checked_before_work(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="is a folder"):
         files.check_target(tmp_path / "folder.md")
     (tmp_path / "file").touch()
-    with pytest.raises(UsageError, match="cannot be written"):
-        files.check_target(tmp_path / "file/a.md")
+    for place in (tmp_path / "file", tmp_path / "file/deeper", Path("/proc"), Path("/proc/new")):
+        with pytest.raises(UsageError, match="cannot be written"):
+            files.check_target(place / "a.md")
+    assert {path.name for path in tmp_path.iterdir()} == {"folder.md", "file"}
 
 
 def test_reports_are_written(tmp_path: Path) -> None:
