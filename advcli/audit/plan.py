@@ -15,19 +15,22 @@ from pydantic import BaseModel, ConfigDict
 from advcli.attacks.base import Attack
 from advcli.attacks.registry import attack_class, parse_spec
 from advcli.errors import UsageError
-from advcli.threats.budget import Norm, check_eps, default_eps, same_eps
+from advcli.threats.budget import Norm, check_eps, default_eps, format_eps, same_eps, whole_levels
 
 __all__ = [
     "PRESETS",
     "AuditConfig",
     "Phase",
     "Target",
+    "budget_notes",
     "draft_phases",
     "merge",
     "parse_target",
     "pick_target",
     "resolve",
 ]
+
+_LEVEL_SLACK = 1e-3  # of an 8-bit level: how far a rounded decimal may lie over a whole one
 
 Target = int | Literal["least-likely", "next"]
 
@@ -145,6 +148,28 @@ def resolve(phases: Iterable[Phase], input_shape: Sequence[int]) -> tuple[Phase,
     return merge(filled)
 
 
+def budget_notes(config: AuditConfig, phases: Iterable[Phase]) -> list[str]:
+    """What a reader of the figures must know about the budgets that were asked for."""
+    phases = tuple(phases)
+    notes = []
+    norms = sorted({phase.norm for phase in phases})
+    if config.eps and len(norms) > 1:
+        notes.append(
+            f"--eps means another size in each of {', '.join(norms)}: give an attack its own "
+            "(-a pgd:eps=8/255), or all of them one --norm"
+        )
+    if config.pixels == "uint8":
+        asked = sorted({eps for phase in phases if phase.norm == "linf" for eps in phase.eps})
+        for eps in asked:
+            levels = whole_levels(eps)
+            if eps * 255 - levels > _LEVEL_SLACK:
+                notes.append(
+                    f"linf {format_eps(eps)} allows {levels} of 255 levels: it is "
+                    f"{eps * 255:.6g}/255, and 8-bit images differ by whole levels"
+                )
+    return notes
+
+
 def merge(phases: Iterable[Phase]) -> tuple[Phase, ...]:
     """One phase per attack and norm, in order of first appearance, with all of its budgets."""
     merged: dict[tuple[str, Norm, bool], Phase] = {}
@@ -183,6 +208,12 @@ def _phase(config: AuditConfig, spec: str, *, cascade: bool) -> Phase:
         eps = (default_eps("linf", (1, 1, 1)),) if request.norm == "linf" else ()
     for value in eps:
         check_eps(value, request.norm)
+        if config.pixels == "uint8" and request.norm != "l0" and not whole_levels(value):
+            raise UsageError(
+                f"{request.norm} eps {value:g} changes nothing: no 8-bit image differs from "
+                "another by less than 1/255 (0.00392157)",
+                "give a larger --eps, e.g. 1/255, or --pixels float",
+            )
     return Phase(request.attack, request.norm, eps, cascade)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from advcli.audit.plan import AuditConfig, Phase, draft_phases, merge
+from advcli.audit.soundness import BUDGET
 from advcli.errors import RunError
 
 __all__ = [
@@ -100,7 +101,10 @@ def continued(run: dict[str, Any], earlier: dict[str, Any]) -> dict[str, Any]:
     return run | {
         "model": run["model"] | {"preprocessing": chosen},
         "config": run["config"] | {"preprocess": earlier["config"]["preprocess"]},
-        "findings": earlier["findings"],
+        "findings": [
+            *(found for found in earlier["findings"] if found["check"] != BUDGET),
+            *(found for found in run["findings"] if found["check"] == BUDGET),
+        ],
         "timings": earlier["timings"],
         "provenance": run["provenance"] | {"started": earlier["provenance"]["started"]},
     }

@@ -20,7 +20,7 @@ from advcli.audit.directory import RunDirectory
 from advcli.audit.gates import check_classes, check_planned, parse_gate
 from advcli.audit.meter import Watcher
 from advcli.audit.phases import Worker
-from advcli.audit.plan import AuditConfig, Phase, draft_phases, parse_target, resolve
+from advcli.audit.plan import AuditConfig, Phase, budget_notes, draft_phases, parse_target, resolve
 from advcli.audit.setup import (
     Bench,
     build,
@@ -29,6 +29,7 @@ from advcli.audit.setup import (
     stream_of,
     versions,
 )
+from advcli.audit.soundness import BUDGET, finding
 from advcli.audit.summary import SCHEMA_VERSION, missing, summarise
 from advcli.engine.run import Engine
 from advcli.errors import NoVerdictError, RunError, UsageError
@@ -95,7 +96,7 @@ def execute(
     phases = resolve(phases, bench.input_shape)
     check_planned(gates, phases, targeted=config.targeted is not None)
     check_classes(gates, bench.class_names)
-    for note in (*folder.notes, *_notes(config, phases)):
+    for note in (*folder.notes, *budget_notes(config, phases)):
         watcher.note(note)
     engine = Engine(
         bench.classifier,
@@ -111,15 +112,6 @@ def execute(
         if earlier is not None and kept.read_run() != earlier:
             raise RunError("another process has changed this run meanwhile", "try again")
         return _work(config, bench, phases, engine, run, kept, watcher, keep=directory is not None)
-
-
-def _notes(config: AuditConfig, phases: tuple[Phase, ...]) -> Iterator[str]:
-    norms = sorted({phase.norm for phase in phases})
-    if config.eps and len(norms) > 1:
-        yield (
-            f"--eps means another size in each of {', '.join(norms)}: give an attack its own "
-            "(-a pgd:eps=8/255), or all of them one --norm"
-        )
 
 
 def _work(
@@ -222,7 +214,10 @@ def _describe(
             "selected": None,
         },
         "phases": [phase.as_dict() for phase in phases],
-        "findings": list(bench.findings),
+        "findings": [
+            *bench.findings,
+            *(finding(BUDGET, "note", note) for note in budget_notes(config, phases)),
+        ],
         "engine": {
             "device": bench.device,
             "compiled": compiled,

@@ -13,8 +13,9 @@ from advcli.audit.ledger import Ledger
 from advcli.audit.plan import Phase
 from advcli.images.text import printable
 
-__all__ = ["finding", "from_journal", "unreadable", "verdict"]
+__all__ = ["BUDGET", "finding", "from_journal", "unreadable", "verdict"]
 
+BUDGET = "budget"  # the check that says what an eps means; asked anew when a run goes on
 _STALLED_SHARE = 0.01
 _UNREADABLE_SHARE = 0.05
 _NAMED = 3

@@ -3,6 +3,7 @@ import pytest
 from advcli.audit.plan import (
     AuditConfig,
     Phase,
+    budget_notes,
     draft_phases,
     merge,
     parse_target,
@@ -76,6 +77,31 @@ def test_an_attacks_own_eps_wins() -> None:
 def test_what_a_command_line_gets_wrong(more: dict[str, object], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         draft_phases(config(**more))
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
+def test_a_budget_below_one_level_is_refused_for_8_bit_images(norm: str) -> None:
+    for asked in ({"attacks": ("pgd",), "eps": (0.0039,)}, {"attacks": ("pgd:eps=0.9/255",)}):
+        with pytest.raises(UsageError, match=r"no 8-bit image differs .* less than 1/255") as caught:
+            draft_phases(config(norm=norm, **asked))
+        assert "--pixels float" in caught.value.hint
+        draft_phases(config(norm=norm, pixels="float", **asked))
+    draft_phases(config(norm=norm, attacks=("pgd",), eps=(1 / 255, 0.004)))
+    draft_phases(config(norm=norm, attacks=("pgd",), eps=(0.00392157,)))
+
+
+def test_budgets_that_need_a_word() -> None:
+    def notes(**more: object) -> list[str]:
+        asked = config(**more)
+        return budget_notes(asked, draft_phases(asked))
+
+    (note,) = notes(eps=(0.03,))  # three attacks, one budget
+    assert note.startswith("linf 0.03 allows 7 of 255 levels: it is 7.65/255")
+    assert notes(eps=(0.03,), pixels="float") == []
+    assert notes(eps=(0.03,), norm="l2") == []
+    assert notes(eps=(8 / 255, 1 / 255, 0.03137255)) == []
+    (note,) = notes(attacks=("pgd", "pgd:norm=l2"), eps=(8 / 255,))
+    assert "another size in each of l2, linf" in note
 
 
 def test_phases_survive_run_json() -> None:
