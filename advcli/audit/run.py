@@ -20,7 +20,15 @@ from advcli.audit.directory import RunDirectory
 from advcli.audit.gates import check_classes, check_planned, parse_gate
 from advcli.audit.meter import Watcher
 from advcli.audit.phases import Worker
-from advcli.audit.plan import AuditConfig, Phase, budget_notes, draft_phases, parse_target, resolve
+from advcli.audit.plan import (
+    AuditConfig,
+    Phase,
+    Target,
+    budget_notes,
+    draft_phases,
+    parse_target,
+    resolve,
+)
 from advcli.audit.setup import (
     Bench,
     build,
@@ -96,6 +104,11 @@ def execute(
     phases = resolve(phases, bench.input_shape)
     check_planned(gates, phases, targeted=config.targeted is not None)
     check_classes(gates, bench.class_names)
+    target = (
+        None
+        if config.targeted is None
+        else parse_target(config.targeted, bench.class_names, bench.classifier.class_count)
+    )
     for note in (*folder.notes, *budget_notes(config, phases)):
         watcher.note(note)
     engine = Engine(
@@ -104,20 +117,22 @@ def execute(
         pixels=config.pixels,
         seed=config.seed,
     )
-    run = _describe(config, bench, phases, engine, command_line)
+    run = _describe(config, bench, phases, target, engine, command_line)
     if earlier is not None:
         resuming.check_identity(run["identity"], earlier, given)
         run = resuming.continued(run, earlier)
     with _opened(directory) as kept:
         if earlier is not None and kept.read_run() != earlier:
             raise RunError("another process has changed this run meanwhile", "try again")
-        return _work(config, bench, phases, engine, run, kept, watcher, keep=directory is not None)
+        keep = directory is not None
+        return _work(config, bench, phases, target, engine, run, kept, watcher, keep=keep)
 
 
 def _work(
     config: AuditConfig,
     bench: Bench,
     phases: tuple[Phase, ...],
+    target: Target | None,
     engine: Engine,
     run: dict[str, Any],
     directory: RunDirectory,
@@ -125,11 +140,6 @@ def _work(
     *,
     keep: bool,
 ) -> Result:
-    target = (
-        None
-        if config.targeted is None
-        else parse_target(config.targeted, bench.class_names, bench.classifier.class_count)
-    )
     ledger = directory.ledger()
     stream = stream_of(config, bench.folder, bench.input_shape)
     with directory.journal() as journal:
@@ -174,6 +184,7 @@ def _describe(
     config: AuditConfig,
     bench: Bench,
     phases: tuple[Phase, ...],
+    target: Target | None,
     engine: Engine,
     command_line: str,
 ) -> dict[str, Any]:
@@ -228,6 +239,8 @@ def _describe(
             **versions(),
             "seed": config.seed,
             "command": command_line,
+            "cascade": phases[0].cascade,
+            "targeted": bench.class_names[target] if isinstance(target, int) else target,
             "folder": str(Path.cwd()),
             "started": _now(),
             "finished": None,

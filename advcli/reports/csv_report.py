@@ -7,10 +7,14 @@ import io
 from collections.abc import Iterator
 from typing import Any
 
+from advcli.images.text import printable
+from advcli.reports import figures
+
 __all__ = ["render"]
 
 COLUMNS = (
     "section",
+    "kind",
     "name",
     "norm",
     "eps",
@@ -29,13 +33,15 @@ COLUMNS = (
     "seconds",
     "verdict",
 )
-_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
+_FORMULA = ("=", "+", "-", "@", "＝", "＋", "－", "＠")
 
 
 def render(summary: dict[str, Any]) -> str:
     """The figures as CSV with a header row and Unix line ends; fractions are not rounded.
 
     Sections: `clean`, `attack`, `worst case`, `class`, `gate` (its threshold is in the name).
+    `kind` tells the rows of a class apart (`clean`, `worst case`), and says `untargeted` or
+    `targeted` of an attack: there `broken` are labels lost, success_rate · attempted are hits.
     """
     text = io.StringIO()
     writer = csv.DictWriter(text, COLUMNS, restval="", lineterminator="\n")
@@ -46,10 +52,14 @@ def render(summary: dict[str, Any]) -> str:
 
 
 def guarded(value: object) -> object:
-    """Text that a spreadsheet would run as a formula, with an apostrophe before it (OWASP)."""
-    if isinstance(value, str) and value.startswith(_FORMULA):
-        return "'" + value
-    return value
+    """Text as visible characters; what a spreadsheet would run, behind an apostrophe (OWASP).
+
+    Every text goes through here, so a name is spelt alike wherever it stands.
+    """
+    if not isinstance(value, str):
+        return value
+    shown = printable(value)
+    return "'" + shown if value.lstrip().startswith(_FORMULA) else shown
 
 
 def _rows(summary: dict[str, Any]) -> Iterator[dict[str, Any]]:
@@ -66,19 +76,23 @@ def _rows(summary: dict[str, Any]) -> Iterator[dict[str, Any]]:
     }
     for row in summary["attacks"]:
         known = {key: row[key] for key in COLUMNS if key in row}
-        yield {"section": "attack", "name": row["attack"], **known, **_interval(row["ci95"])}
+        kind = "targeted" if figures.target(summary) is not None else "untargeted"
+        names = {"section": "attack", "kind": kind, "name": row["attack"]}
+        yield {**names, **known, **_interval(row["ci95"])}
     for row in summary["worst_case"]:
         known = {key: row[key] for key in COLUMNS if key in row}
         yield {"section": "worst case", "name": "worst case", **known, **_interval(row["ci95"])}
     for entry in summary["per_class"]:
         yield {
             "section": "class",
-            "name": f"clean: {entry['class']}",
+            "kind": "clean",
+            "name": entry["class"],
             "robust_accuracy": entry["clean_accuracy"],
             "total": entry["total"],
         }
         for row in entry["worst_case"]:
-            yield {"section": "class", "name": entry["class"], "total": entry["total"], **row}
+            names = {"section": "class", "kind": "worst case", "name": entry["class"]}
+            yield {**names, "total": entry["total"], **row}
     for gate in summary["gates"]:
         yield {
             "section": "gate",

@@ -8,7 +8,18 @@ from typing import Any
 from advcli.images.text import printable
 from advcli.threats.budget import format_eps
 
-__all__ = ["budget", "distance", "interval", "labels_note", "percent", "resized_note", "verdict"]
+__all__ = [
+    "budget",
+    "distance",
+    "fooled",
+    "interval",
+    "labels_note",
+    "legend",
+    "percent",
+    "resized_note",
+    "target",
+    "verdict",
+]
 
 _VERDICTS = {
     "pass": "PASS: every gate holds",
@@ -53,6 +64,44 @@ def distance(value: float | None, norm: str) -> str:
 
 def verdict(summary: dict[str, Any]) -> str:
     return _VERDICTS[summary["verdict"]]
+
+
+def target(summary: dict[str, Any]) -> str | None:
+    """What a targeted run aimed at (a class's name, least-likely, next); None: untargeted."""
+    aim: str | None = summary["provenance"].get("targeted")
+    return aim
+
+
+def fooled(summary: dict[str, Any], row: dict[str, Any]) -> str:
+    """`3/40`: images that met the attack's goal, of those attacked."""
+    if target(summary) is None:
+        return f"{row['broken']}/{row['attempted']}"
+    return f"{round((row['success_rate'] or 0) * row['attempted'])}/{row['attempted']}"
+
+
+def legend(summary: dict[str, Any]) -> list[str]:
+    """Sentences without which the columns could be misread."""
+    lines = []
+    aim = target(summary)
+    if aim is not None:
+        shown = {"least-likely": "each image's least likely class", "next": "the class after its"}
+        what = shown.get(aim, f"class '{printable(aim, 40)}'")
+        row = next(iter(summary["attacks"]), None)
+        left_out = summary["clean"]["total"] - row["total"] if row else 0
+        lines.append(
+            f"targeted at {what}: success and hits = the target was hit, robust = the label was "
+            f"kept; {left_out} image(s) skipped because the label is the target"
+        )
+    if summary["provenance"].get("cascade"):
+        lines.append(
+            "cascade: each attack saw only the images still standing before it, so robust is "
+            "cumulative"
+        )
+    lines.append(
+        "median: distance of the attacked images, those that withstood counting as infinitely "
+        "far (– where half or more did)"
+    )
+    return lines
 
 
 def labels_note(summary: dict[str, Any]) -> str:

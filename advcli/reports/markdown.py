@@ -48,7 +48,7 @@ def _lines(summary: dict[str, Any]) -> Iterator[str]:
             figures.percent(row["robust_accuracy"]),
             figures.interval(row["ci95"]),
             figures.percent(row["success_rate"]),
-            f"{row['broken']}/{row['attempted']}",
+            figures.fooled(summary, row),
             str(row["errors"]),
             figures.distance(row["median_distance"], row["norm"]),
         ]
@@ -62,8 +62,12 @@ def _lines(summary: dict[str, Any]) -> Iterator[str]:
         rows.append(
             ["**worst case**", figures.budget(row["norm"], row["eps"]), *bold, "–", "–", "–", "–"]
         )
-    head = ["attack", "budget", "robust", "95 %", "success", "fooled", "errors", "median distance"]
+    fooled = "fooled" if figures.target(summary) is None else "hits"
+    head = ["attack", "budget", "robust", "95 %", "success", fooled, "errors", "median distance"]
     yield from _table(head, rows)
+    for line in figures.legend(summary):
+        yield ""
+        yield escaped(line[0].upper() + line[1:]) + "."
     if summary["gates"]:
         yield ""
         yield from _table(

@@ -44,6 +44,7 @@ def render(summary: dict[str, Any], *, width: int | None = None, color: bool = F
     `width`: columns of the screen, None in a pipe.
     """
     parts: list[Any] = [_heading(summary), Text(), _table(summary)]
+    parts += [Text(line, style="dim") for line in figures.legend(summary)]
     if summary["gates"]:
         parts += [Text(), *map(_gate, summary["gates"])]
     parts += [Text(), _verdict(summary), *_remarks(summary)]
@@ -56,15 +57,22 @@ def _heading(summary: dict[str, Any]) -> Text:
     return Text.assemble(
         (printable(model["path"], 60), "bold"),
         f" on {images['evaluated']} images{skipped} of {printable(images['root'], 60)}"
+        f"{_aim(summary)}"
         f" (preprocessing: {model['preprocessing']['flag']}; pixels: {summary['pixels']})",
     )
+
+
+def _aim(summary: dict[str, Any]) -> str:
+    aim = figures.target(summary)
+    return "" if aim is None else f", targeted at {printable(aim, 40)}"
 
 
 def _table(summary: dict[str, Any]) -> Table:
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, collapse_padding=True)
     table.add_column("attack", overflow="fold", min_width=10)
     table.add_column("budget", no_wrap=True)
-    for heading in ("robust", "95 %", "success", "fooled", "median"):
+    fooled = "fooled" if figures.target(summary) is None else "hits"
+    for heading in ("robust", "95 %", "success", fooled, "median"):
         table.add_column(heading, justify="right", no_wrap=True)
     any_errors = any(row["errors"] for row in summary["attacks"]) or summary["clean"]["errors"]
     if any_errors:
@@ -80,7 +88,7 @@ def _table(summary: dict[str, Any]) -> Table:
             figures.percent(row["robust_accuracy"]),
             figures.interval(row["ci95"]),
             figures.percent(row["success_rate"]),
-            f"{row['broken']}/{row['attempted']}",
+            figures.fooled(summary, row),
             figures.distance(row["median_distance"], row["norm"]),
         ]
         if any_errors:

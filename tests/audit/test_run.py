@@ -353,6 +353,14 @@ def test_targeted_attacks_aim(tmp_path: Path) -> None:
     assert hits
     assert summary["attacks"][0]["success_rate"] == hits / summary["attacks"][0]["attempted"]
     assert summary["worst_case"] == []
+    assert summary["provenance"]["targeted"] == "3"
+    assert summary["provenance"]["cascade"] is False
+
+
+def test_a_target_that_is_no_class_is_refused_and_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no such class"):
+        execute(config(targeted="cat", attacks=("pgd",)), Watcher(), out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_model_at_chance_is_refused_and_leaves_nothing(tmp_path: Path) -> None:

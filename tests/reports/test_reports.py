@@ -88,9 +88,70 @@ def test_csv_holds_every_figure_unrounded() -> None:
     assert {row["section"] for row in rows} == {"clean", "attack", "worst case", "class", "gate"}
 
 
-@pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1"])
+@pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@SUM(A1)", " =1", "＝1"])
 def test_csv_runs_no_formula(text: str) -> None:
     assert guarded(text) == "'" + text
+
+
+def test_csv_shows_control_characters_escaped() -> None:
+    assert guarded("\t=1\x1b[2J") == r"'\t=1\x1b[2J"
+    assert guarded("a\rb\u202e") == r"a\rb\u202e"
+
+
+def test_csv_spells_a_class_in_one_way() -> None:
+    names = ["=cmd()", "b\x1b[2J\nc", "c2"]
+    found = summary()
+    for entry, name in zip(found["per_class"], names, strict=True):
+        entry["class"] = name
+    text = files.render(found, "csv")
+    assert "\x1b" not in text
+    rows = [row for row in csv.DictReader(io.StringIO(text)) if row["section"] == "class"]
+    spelt = ["'=cmd()", r"b\x1b[2J\nc", "c2"]
+    assert [(row["kind"], row["name"]) for row in rows] == [
+        (kind, name) for name in spelt for kind in ("clean", "worst case")
+    ]
+    assert float(rows[0]["robust_accuracy"]) == 1
+
+
+def targeted_summary() -> dict[str, Any]:
+    lines = [clean("a", 0, 0, target=1), clean("b", 1, 1, target=1), clean("c", 0, 0, target=1)]
+    lines += [clean("d", 2, 2, target=1)]
+    lines += [answer("a", 1, success=True), answer("c", 2, success=False)]  # c: another class
+    lines += [answer("d", 2, success=False)]
+    found = summary_of(lines, [phase()], targeted="c1")
+    found["provenance"] = {"targeted": "c1", "cascade": False}
+    return found
+
+
+def test_a_targeted_run_says_what_its_figures_mean() -> None:
+    found = targeted_summary()
+    for name in ("table", "markdown"):
+        text = terminal.render(found) if name == "table" else files.render(found, name)
+        text = text.replace("\\", "")
+        assert "argeted at class 'c1': success and hits = the target was hit" in text
+        assert "robust = the label was kept; 1 image(s) skipped" in text
+        row = next(line for line in text.splitlines() if line.lstrip("| ").startswith("pgd"))
+        assert "33.3 %" in row
+        assert "1/3" in row  # hits, not the two labels lost
+        assert "2/3" not in row
+        assert "hits" in text
+        assert "fooled" not in text
+    assert "of i, targeted at c1 (" in terminal.render(found)
+    rows = list(csv.DictReader(io.StringIO(files.render(found, "csv"))))
+    assert [row["kind"] for row in rows if row["section"] == "attack"] == ["targeted"]
+    for aim, shown in (("least-likely", "least likely class"), ("next", "the class after")):
+        found["provenance"]["targeted"] = aim
+        assert shown in terminal.render(found)
+
+
+def test_the_table_explains_a_cascade_and_the_median() -> None:
+    found = summary()
+    cascade = "each attack saw only the images still standing"
+    assert cascade not in terminal.render(found)
+    found["provenance"]["cascade"] = True
+    for text in (terminal.render(found), files.render(found, "markdown")):
+        assert cascade in text
+        assert "those that withstood counting as infinitely far" in text
 
 
 def test_numbers_are_no_formulas() -> None:
