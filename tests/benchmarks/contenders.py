@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from advcli.attacks.registry import parse_spec
+from advcli.attacks.registry import attack_class, parse_spec
 from advcli.engine.jobs import Subject
 from advcli.engine.run import Engine, auto_batch_size
 from advcli.models.classifier import Classifier
@@ -89,7 +89,9 @@ def _advcli(spec: str, pixels: Any) -> Callable[[Problem], Callable[[], Answer]]
     def prepare(problem: Problem) -> Callable[[], Answer]:
         batch = auto_batch_size(problem.classifier.input_shape, problem.device)
         engine = Engine(problem.classifier, batch_size=batch, pixels=pixels, seed=problem.seed)
-        attack = parse_spec(spec.format(steps=problem.steps), "linf").attack
+        attack = parse_spec(
+            spec.format(steps=problem.steps, share=2.5 / problem.steps), "linf"
+        ).attack
         subjects = [
             Subject(str(i), image, int(label), hashlib.sha256(image).hexdigest(), (problem.eps,))
             for i, (image, label) in enumerate(zip(problem.pixels, problem.labels, strict=True))
@@ -236,7 +238,9 @@ def _cleverhans(problem: Problem) -> Callable[[], Answer]:
 
 
 _PUBLISHED = "step 2.5·eps/steps"
-_CONSTANT = "pgd:steps={steps},schedule=constant,rel-step=0.0625"
+_CONSTANT = "pgd:steps={steps},schedule=constant,rel-step={share}"
+if "scouts" in attack_class("pgd").model_fields:
+    _CONSTANT += ",scouts=0"
 OURS = "advcli"
 PLAIN = "plain loop"
 
