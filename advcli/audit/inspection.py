@@ -66,7 +66,7 @@ def _with_images(config: AuditConfig, loaded: Any, folder: ImageFolder) -> dict[
     from advcli.models import auto
 
     check_classes(folder, loaded.head.class_count)
-    sample = sample_of(config, folder, loaded.image.shape)
+    sample = sample_of(config, folder, loaded.image.shape, limited=True)
     choice = auto.choose_preprocessing(loaded, sample.pixels, sample.labels)
     return {
         "root": str(folder.root),

@@ -64,6 +64,9 @@ class Worker:
         Raises RunError for an image that the journal knows as another one.
         """
         known = self._ledger.clean
+        # with a limit an unreadable image is replaced by the next, so it is no step of the way
+        replaced = self._stream.count < len(self._stream.folder.refs)
+        passed = 0
         self._watcher.begin("clean", self._stream.count)
         batch: list[LoadedImage] = []
         with ImageWriter() as writer:
@@ -72,6 +75,7 @@ class Worker:
                     self._note_size(image)
                     path = image.ref.path
                     self._seen.append(path)
+                    passed += image.pixels is not None or not replaced
                     if path in known:
                         self._check_known(image)
                     elif image.pixels is None:
@@ -80,9 +84,9 @@ class Worker:
                         batch.append(image)
                     if len(batch) >= self._engine.batch_size:
                         self._predict(batch, target, writer)
-                    self._watcher.advance(len(self._seen) - len(batch), None)
+                    self._watcher.advance(passed - len(batch), None)
                 self._predict(batch, target, writer)
-                self._watcher.advance(len(self._seen), None)
+                self._watcher.advance(passed, None)
             finally:
                 self._drain(wait=True)
         self._watcher.end()

@@ -124,14 +124,27 @@ def stream_of(config: AuditConfig, folder: ImageFolder, shape: tuple[int, int, i
     )
 
 
-def sample_of(config: AuditConfig, folder: ImageFolder, shape: tuple[int, int, int]) -> Sample:
-    """A fixed sample of the whole folder, whatever the run's own limit and seed are."""
+def sample_of(
+    config: AuditConfig,
+    folder: ImageFolder,
+    shape: tuple[int, int, int],
+    *,
+    limited: bool = False,
+) -> Sample:
+    """A fixed sample of the whole folder, whatever the run's own limit and seed are.
+
+    `limited`: where the configuration has a limit, the images that a run with it would take, as
+    far as they fit into memory.
+    """
     room = max(16, _SAMPLE_BYTES // int(np.prod(shape)))
+    limit, seed = SAMPLE_IMAGES, _SAMPLE_SEED
+    if limited and config.limit is not None:
+        limit, seed = config.limit, config.seed
     stream = ImageStream(
         folder,
         shape,
-        limit=min(SAMPLE_IMAGES, room),
-        seed=_SAMPLE_SEED,
+        limit=min(limit, room),
+        seed=seed,
         resize=config.resize,
         resample=config.resample,
         exif=config.exif,

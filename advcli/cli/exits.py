@@ -16,6 +16,7 @@ from types import FrameType
 
 import click
 
+from advcli.cli.options import variable_of
 from advcli.errors import AdvcliError, NoVerdictError
 
 __all__ = ["Terminated", "emit", "run"]
@@ -54,7 +55,7 @@ def _invoke(args: list[str]) -> int:
     except click.Abort:  # what Click makes of Ctrl-C
         raise
     except click.ClickException as error:
-        _complain(error.format_message(), _usage_hint(error))
+        _complain(error.format_message() + _variable(error), _usage_hint(error))
         return REFUSED
     except AdvcliError as error:
         if verbose:
@@ -82,6 +83,12 @@ def _unexpected(error: Exception) -> tuple[str, str]:
     text = text if len(text) <= 300 else text[:299] + "…"
     hint = "this is a defect of advcli, or of what it runs on: -v shows where"
     return f"{name}: {text}", hint
+
+
+def _variable(error: click.ClickException) -> str:
+    """Which variable a refused value came from, if it was not on the command line."""
+    name = variable_of(getattr(error, "param", None), getattr(error, "ctx", None))
+    return f" It was set by the variable {name}." if name else ""
 
 
 def _usage_hint(error: click.ClickException) -> str:

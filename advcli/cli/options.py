@@ -19,6 +19,7 @@ __all__ = [
     "model_options",
     "output_options",
     "use_color",
+    "variable_of",
 ]
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -44,8 +45,16 @@ class Parsed(click.ParamType[Any]):
             return value
         import importlib
 
+        from advcli.errors import UsageError
+
         module, function = self._where
-        parsed = getattr(importlib.import_module(module), function)(value)
+        try:
+            parsed = getattr(importlib.import_module(module), function)(value)
+        except UsageError as error:
+            variable = variable_of(param, ctx)
+            if variable is None:
+                raise
+            raise UsageError(f"{error.message} (variable {variable})", error.hint) from error
         return value if self._keep_text else parsed
 
 
@@ -270,6 +279,15 @@ def given_options(ctx: click.Context) -> frozenset[str]:
     """Names of the parameters that the user stated, on the command line or by a variable."""
     stated = (ParameterSource.COMMANDLINE, ParameterSource.ENVIRONMENT)
     return frozenset(name for name in ctx.params if ctx.get_parameter_source(name) in stated)
+
+
+def variable_of(param: click.Parameter | None, ctx: click.Context | None) -> str | None:
+    """The environment variable that a parameter's value came from; None: not from one."""
+    if param is None or ctx is None or param.name is None:
+        return None
+    if ctx.get_parameter_source(param.name) is not ParameterSource.ENVIRONMENT:
+        return None
+    return str(param.envvar or f"{ctx.auto_envvar_prefix}_{param.name.upper()}")
 
 
 def use_color(choice: str, stream: Any = None) -> bool:

@@ -53,7 +53,8 @@ def _facts(facts: dict[str, Any]) -> Table:
     if model["optimizer_steps"] == 0:
         rows.append(("training", "saved at optimizer step 0: it may never have been trained"))
     if images is not None:
-        rows.append(("images", f"{images['count']} in {images['root']} ({_labels(images)})"))
+        found = f"{images['count']} in {images['root']} ({_labels(images)})"
+        rows.append(("images", f"{found}; looked at {images['sampled']}"))
         if images["classes"]:
             rows.append(("classes", ", ".join(images["classes"])))
     table = Table(box=None, show_header=False, pad_edge=False)

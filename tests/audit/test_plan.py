@@ -82,7 +82,9 @@ def test_what_a_command_line_gets_wrong(more: dict[str, object], message: str) -
 @pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
 def test_a_budget_below_one_level_is_refused_for_8_bit_images(norm: str) -> None:
     for asked in ({"attacks": ("pgd",), "eps": (0.0039,)}, {"attacks": ("pgd:eps=0.9/255",)}):
-        with pytest.raises(UsageError, match=r"no 8-bit image differs .* less than 1/255") as caught:
+        with pytest.raises(
+            UsageError, match=r"no 8-bit image differs .* less than 1/255"
+        ) as caught:
             draft_phases(config(norm=norm, **asked))
         assert "--pixels float" in caught.value.hint
         draft_phases(config(norm=norm, pixels="float", **asked))

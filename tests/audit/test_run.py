@@ -337,6 +337,33 @@ def test_a_folder_of_broken_files_passes_no_gate(tmp_path: Path) -> None:
     assert len(found["images"]["skipped"]) == 2
 
 
+def test_progress_ends_at_its_total_whatever_is_unreadable(tmp_path: Path) -> None:
+    class Counting(Watcher):
+        def begin(self, title: str, total: int) -> None:
+            super().begin(title, total)
+            self.total = total
+
+        def advance(self, done: float, standing: int | None) -> None:
+            super().advance(done, standing)
+            assert done <= self.total
+
+        def end(self) -> None:
+            self.notes.append(f"{self.steps[-1][0]}/{self.total}")
+
+    images = tmp_path / "images"
+    for name in map(str, range(10)):
+        (images / name).mkdir(parents=True)
+        for file in sorted((SAMPLES / "images" / name).iterdir())[:4]:
+            shutil.copy(file, images / name)
+        (images / name / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    settings = {"images": str(images), "attacks": ("noise",), "eps": (0.01,)}
+    for limit, expected in ((24, "24/24"), (None, "50/50")):
+        watcher = Counting()
+        found = execute(config("evaluate", **settings, limit=limit), watcher).summary
+        assert found["images"]["skipped"]
+        assert watcher.notes[-2] == expected
+
+
 def test_targeted_attacks_aim(tmp_path: Path) -> None:
     root = tmp_path / "run"
     settings = {"targeted": "3", "eps": (0.4,), "attacks": ("pgd",), "limit": 16}

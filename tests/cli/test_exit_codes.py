@@ -121,7 +121,15 @@ def test_3_a_report_that_became_unwritable_meanwhile(
 def test_a_variable_sets_an_option() -> None:
     done = shell(f"advcli evaluate {CNN} {IMAGES}", ADVCLI_EPS="eight")
     assert done.returncode == 2
-    assert "'eight' is no perturbation budget" in done.stderr
+    assert "'eight' is no perturbation budget (variable ADVCLI_EPS)" in done.stderr
+    done = shell(f"advcli evaluate {CNN} {IMAGES}", ADVCLI_LIMIT="abc")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "'abc' is not a valid integer" in done.stderr
+    assert "It was set by the variable ADVCLI_LIMIT." in done.stderr
+    done = shell("advcli attacks", ADVCLI_FORMAT="xml")
+    assert "the variable ADVCLI_FORMAT" in done.stderr
+    done = shell(f"advcli evaluate {CNN} {IMAGES} --limit abc", ADVCLI_LIMIT="3")
+    assert "variable" not in done.stderr
     done = shell(f"advcli evaluate {CNN} {IMAGES}", ADVCLI_ATTACK="pgd pdg")
     assert "unknown attack 'pdg'" in done.stderr
     assert shell("advcli attacks", ADVCLI_FORMAT="json").stdout.startswith("[")
@@ -135,6 +143,9 @@ def test_inspect_says_what_to_paste(tmp_path: Path) -> None:
     facts = json.loads(done.stdout)
     assert facts["head"]["classes"] == 10
     assert facts["images"]["preprocessing"]["flag"] == "unit"
+    assert facts["images"]["sampled"] == 256
+    done = shell(f"advcli inspect {CNN} {IMAGES} --limit 40")
+    assert "looked at 40" in done.stdout, done.stderr
     done = shell(f"echo nonsense > {tmp_path}/a.h5; advcli inspect {tmp_path}/a.h5")
     assert (done.returncode, done.stdout) == (2, "")
 
