@@ -34,6 +34,14 @@ class Row(NamedTuple):
     start: Tensor  # float32 [S, H, W, C]: an image of the target class for `wants_start`, else x0
 
 
+class Slope(NamedTuple):
+    """What a gradient query answers."""
+
+    loss: Tensor  # [S]
+    gradient: Tensor  # [S, H, W, C]
+    logits: Tensor  # [S, K]
+
+
 class Oracle(Protocol):
     """The only door to the model. It rounds every point to the grid, counts, and judges.
 
@@ -50,8 +58,8 @@ class Oracle(Protocol):
     def decide(self, x: Tensor, used: Any = None) -> Tensor:
         """Whether the goal is met, bool [S(, Q)]: all that a decision-based attack may see."""
 
-    def gradient(self, x: Tensor, loss: LossFunction) -> tuple[Tensor, Tensor]:
-        """(loss [S], its gradient [S, H, W, C]), at the rounded point, passed straight through."""
+    def gradient(self, x: Tensor, loss: LossFunction) -> Slope:
+        """At the rounded point, its gradient passed straight through."""
 
     def rounded(self, x: Tensor) -> Tensor:
         """The points that were really asked, where an attack needs to know them."""

@@ -35,7 +35,14 @@ class BIM(Attack):
     loss: LossName = Field("ce", description="what is ascended")
 
     def _pgd(self) -> PGD:
-        return PGD(steps=self.steps, rel_step=self.rel_step, loss=self.loss, random_start=False)
+        return PGD(
+            steps=self.steps,
+            rel_step=self.rel_step,
+            schedule="constant",
+            scouts=0,
+            loss=self.loss,
+            random_start=False,
+        )
 
     def length(self, space: Space) -> int:
         return self.steps

@@ -53,7 +53,7 @@ class FGM(Attack):
     def step(
         self, row: Row, state: State, k: Tensor, space: Space, oracle: Oracle, random: Random
     ) -> Step:
-        _, g = oracle.gradient(state.x, cross_entropy if self.raw else log_odds)
+        g = oracle.gradient(state.x, cross_entropy if self.raw else log_odds).gradient
         if self.raw:
             direction = g
         elif space.norm == "linf":

@@ -48,7 +48,7 @@ class FGSM(Attack):
     def step(
         self, row: Row, state: State, k: Tensor, space: Space, oracle: Oracle, random: Random
     ) -> Step:
-        _, g = oracle.gradient(state.x, LOSSES[self.loss])
+        g = oracle.gradient(state.x, LOSSES[self.loss]).gradient
         x = row.x0 + per_row(row.eps, g) * tf.sign(g)
         return Step(State(space.project(x, row.x0, row.eps)), tf.ones_like(k, tf.bool))
 

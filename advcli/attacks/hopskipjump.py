@@ -1,8 +1,9 @@
 """HopSkipJump: the smallest perturbation found from the predicted label alone.
 
-From a random image of another class (targeted: from an image of the target class), each iteration (1) estimates the boundary's normal at the
-current point from B·√t label queries around it, (2) jumps along it, halving the jump until the
-label is still wrong, and (3) bisects back to the boundary towards the clean image.
+From a random image of another class (targeted: from an image of that class), each iteration
+(1) estimates the boundary's normal at the current point from B·√t label queries around it,
+(2) jumps along it, halving the jump until the label is still wrong, and (3) bisects back to the
+boundary towards the clean image.
 
 Bisection and halving need one answer after the other. Here a step asks about 32 points at once
 (all nodes of a search tree, all halvings) and then counts and judges only those that a sequential

@@ -5,13 +5,20 @@ adversarially trained network. From a random point of the ball, each step follow
 direction of the loss in the norm (sign, normalised gradient, or the L1 step shared by the
 largest values) and projects back onto the ball and the box.
 
-The step length falls from eps to 0 along a cosine: the first steps cross the ball, so that an
-undefended network costs three or four of them, and the last ones settle. The published form, a
-constant step, is `schedule=constant` with, say, `rel-step=0.0625` (2.5/steps) or 0.0333 (Foolbox).
-The loss is cross-entropy in its log-odds form, which does not underflow.
+The step length falls from eps to 0 along a cosine: the first steps cross the ball, and the last
+ones settle. Before that, up to `scouts` of the steps look around: each takes the gradient of one
+likely rival's logit against the label's and jumps to the point of the ball where that linear
+function is largest; the descent starts from the best of them. An ascent of the loss alone climbs
+towards one class and stays with it, though another may be nearer. On a linear model with up to
+`scouts` rivals the jumps decide every image exactly; on an undefended network the first or second
+one usually succeeds. The first run of an image scouts, further restarts and targeted ones do not.
+
+The published form has neither: `scouts=0,schedule=constant` with, say, `rel-step=0.0625`
+(2.5/steps) or 0.0333 (Foolbox). The loss is cross-entropy in its log-odds form, which does not
+underflow; `loss=margin` often finds a little more.
 
 Misleads: on networks that randomise or shatter their gradients, and by a few points on robust
-ones, where other losses, targets and restarts still find something.
+ones, where targeted attacks and restarts still find something.
 
 Cost: `steps` gradients per image, eps and restart; fewer where it succeeds.
 
@@ -30,13 +37,16 @@ from pydantic import Field
 from advcli.attacks.base import Attack, Oracle, Row, Step
 from advcli.lazy import Tensor, tf
 from advcli.threats.budget import Norm
-from advcli.threats.losses import LOSSES, LossName
+from advcli.threats.losses import LOSSES, Goal, LossName, margin, ranked_rivals
 from advcli.threats.randomness import Random
-from advcli.threats.space import Space, per_row
+from advcli.threats.space import Space, per_row, select
 
 
 class State(NamedTuple):
-    x: Tensor
+    x: Tensor  # the point to be asked next
+    best: Tensor  # the scouted point with the largest margin
+    score: Tensor  # its margin
+    rivals: Tensor  # int32 [S, scouts], from the likeliest
 
 
 class PGD(Attack):
@@ -47,11 +57,12 @@ class PGD(Attack):
     norms: ClassVar[tuple[Norm, ...]] = ("linf", "l2", "l1")
     reference: ClassVar[str] = "Madry et al., 1706.06083"
 
-    steps: int = Field(40, ge=1, le=100_000, description="gradient steps")
+    steps: int = Field(40, ge=1, le=100_000, description="gradient steps, scouts included")
     rel_step: float = Field(1.0, gt=0, le=10, description="first step length, as a share of eps")
     schedule: Literal["cosine", "constant"] = Field(
         "cosine", description="how the step length falls: to 0 along a cosine, or not at all"
     )
+    scouts: int = Field(9, ge=0, le=1000, description="rival classes looked at first")
     restarts: int = Field(1, ge=1, le=10_000, description="random starts, tried in order")
     random_start: bool = Field(True, description="start at a random point of the ball")
     loss: LossName = Field("ce", description="what is ascended")
@@ -69,26 +80,73 @@ class PGD(Attack):
         return self.steps * self.restarts, self.steps * self.restarts
 
     def init(self, row: Row, space: Space, random: Random) -> State:
-        if not self.random_start:
-            return State(row.x0)
-        start = row.x0 + space.sample(random, row.eps)
-        return State(space.project(start, row.x0, row.eps))
+        x = row.x0
+        if self.random_start:
+            x = space.project(row.x0 + space.sample(random, row.eps), row.x0, row.eps)
+        score = tf.fill(tf.shape(row.eps), float("-inf"))
+        return State(x, x, score, tf.zeros([tf.shape(row.eps)[0], max(1, self.scouts)], tf.int32))
 
     def step(
         self, row: Row, state: State, k: Tensor, space: Space, oracle: Oracle, random: Random
     ) -> Step:
-        _, g = oracle.gradient(state.x, LOSSES[self.loss])
-        length = row.eps * self._share(k)
-        # L1: wide steps find the region, the last ones the few values that matter most
-        spread = self.sparsity * (1.0 - tf.cast(k, tf.float32) / self.steps)
-        x = state.x + per_row(length, g) * space.steepest(g, state.x, spread)
-        return Step(State(space.project(x, row.x0, row.eps)), tf.zeros_like(k, tf.bool))
+        if self._most_scouts() == 0:
+            g = oracle.gradient(state.x, LOSSES[self.loss]).gradient
+            return Step(state._replace(x=self._moved(row, state.x, g, k, 0, space)), _never(k))
 
-    def _share(self, k: Tensor) -> Tensor:
+        def loss(z: Tensor, goal: Goal) -> Tensor:
+            scouts = self._scouts(row, int(z.shape[-1]))
+            rival = tf.gather(
+                self._rivals(row, z, state, k), tf.minimum(k, self._most_scouts() - 1), batch_dims=1
+            )
+            aimed = tf.gather(z, rival, batch_dims=1) - tf.gather(z, goal.label, batch_dims=1)
+            return tf.where(k < scouts, aimed, LOSSES[self.loss](z, goal))
+
+        _, g, z = oracle.gradient(state.x, loss)
+        scouts = self._scouts(row, int(z.shape[-1]))
+        scouting = k < scouts
+        reached = margin(z, row.goal)
+        better = (k > 0) & (k <= scouts) & (reached > state.score)
+        best = select(better, state.x, state.best)
+
+        x = self._moved(row, state.x, g, k - scouts, scouts, space)
+        # the descent begins at the best scouted point; its gradient is known only if it is this one
+        x = select((k == scouts) & (scouts > 0) & ~better, best, x)
+        x = tf.cond(
+            tf.reduce_any(scouting),
+            lambda: select(scouting, space.farthest(g, row.x0, row.eps), x),
+            lambda: x,
+        )
+        score = tf.where(better, reached, state.score)
+        return Step(State(x, best, score, self._rivals(row, z, state, k)), _never(k))
+
+    def _most_scouts(self) -> int:
+        """Half of the steps at most: the descent needs its own."""
+        return min(self.scouts, self.steps // 2)
+
+    def _scouts(self, row: Row, classes: int) -> Tensor:
+        """int32 [S], how many of its steps a row scouts for."""
+        many = min(self._most_scouts(), classes - 1)
+        return tf.where((row.goal.target < 0) & (row.restart == 0), many, 0)
+
+    def _rivals(self, row: Row, z: Tensor, state: State, k: Tensor) -> Tensor:
+        ranked = ranked_rivals(z, row.goal.label, int(state.rivals.shape[1]))
+        return tf.where((k == 0)[:, None], ranked, state.rivals)
+
+    def _moved(
+        self, row: Row, x: Tensor, g: Tensor, k: Tensor, scouts: Tensor | int, space: Space
+    ) -> Tensor:
+        """One step of the descent, its `k`-th of `steps` − `scouts`."""
+        done = tf.cast(k, tf.float32) / tf.cast(self.steps - scouts, tf.float32)
         share = tf.fill(tf.shape(k), self.rel_step)
         if self.schedule == "cosine":
-            share *= 0.5 * (1.0 + tf.cos(math.pi * tf.cast(k, tf.float32) / self.steps))
-        return share
+            share *= 0.5 * (1.0 + tf.cos(math.pi * done))
+        # L1: wide steps find the region, the last ones the few values that matter most
+        direction = space.steepest(g, x, self.sparsity * (1.0 - done))
+        return space.project(x + per_row(row.eps * share, g) * direction, row.x0, row.eps)
 
     def finish(self, row: Row, state: State, space: Space) -> Tensor:
         return state.x
+
+
+def _never(k: Tensor) -> Tensor:
+    return tf.zeros_like(k, tf.bool)

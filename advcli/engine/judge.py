@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from advcli.attacks.base import Access, LossFunction, Row
+from advcli.attacks.base import Access, LossFunction, Row, Slope
 from advcli.lazy import Tensor, tf
 from advcli.threats.grid import Grid
 from advcli.threats.losses import Goal, margin
@@ -80,7 +80,7 @@ class Judge:
     def decide(self, x: Tensor, used: Any = None) -> Tensor:
         return self._ask(x, used)[1]
 
-    def gradient(self, x: Tensor, loss: LossFunction) -> tuple[Tensor, Tensor]:
+    def gradient(self, x: Tensor, loss: LossFunction) -> Slope:
         self._allow("gradient")
         point = self.rounded(x)
         with tf.GradientTape() as tape:
@@ -99,7 +99,7 @@ class Judge:
             stalled=self.record.stalled + one * tf.cast(zero, tf.int32),
             nonfinite=self.record.nonfinite | (self._active & ~finite),
         )
-        return value, g
+        return Slope(value, g, z)
 
     def rounded(self, x: Tensor) -> Tensor:
         """The point of the grid that is asked about in place of `x`, inside the box."""
@@ -150,14 +150,17 @@ class Judge:
         if not self._minimum_norm:
             inside = away <= self._row.eps[:, None] * (1.0 + 1e-5) + 1e-7
             met, allowed = met & inside, allowed & inside
-        # among the points of this step: the closest success, else the highest margin
-        nearest = tf.argmin(tf.where(met, away, float("inf")), axis=1, output_type=tf.int32)
-        highest = tf.argmax(tf.where(allowed, reached, float("-inf")), axis=1, output_type=tf.int32)
         any_met = tf.reduce_any(met, axis=1)
-        index = tf.where(any_met, nearest, highest)
-        point, score, far = (
-            tf.gather(value, index, axis=1, batch_dims=1) for value in (points, reached, away)
-        )
+        if int(points.shape[1]) == 1:  # the common case, spared a search and a copy
+            point, score, far = points[:, 0], reached[:, 0], away[:, 0]
+        else:  # among the points of this step: the closest success, else the highest margin
+            nearest = tf.argmin(tf.where(met, away, float("inf")), axis=1, output_type=tf.int32)
+            best = tf.where(allowed, reached, float("-inf"))
+            highest = tf.argmax(best, axis=1, output_type=tf.int32)
+            index = tf.where(any_met, nearest, highest)
+            point, score, far = (
+                tf.gather(value, index, axis=1, batch_dims=1) for value in (points, reached, away)
+            )
         success = any_met & (~old.found | (far < old.distance))
         nearer = ~any_met & ~old.found & tf.reduce_any(allowed, axis=1) & (score > old.score)
         better = success | nearer

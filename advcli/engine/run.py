@@ -15,13 +15,17 @@ from advcli.engine.jobs import Attempt, Chain, EngineStats, Job, Outcome, Subjec
 from advcli.engine.judge import NOISE
 from advcli.engine.slots import ENDED, FOUND, Carry, Orders, Slots, blank_orders
 from advcli.lazy import Tensor, tf
-from advcli.threats.budget import Norm
-from advcli.threats.grid import Pixels, from_bytes
+from advcli.threats.budget import Norm, whole_levels
+from advcli.threats.grid import Pixels, from_bytes, to_bytes
 from advcli.threats.randomness import row_key
 from advcli.threats.space import Space, distances
 
 # How long a tick may keep Python from seeing Ctrl-C or moving the progress bar
 _TICK_SECONDS = 0.3
+# A first guess at what a return to the host costs
+_HOST_SECONDS = 2e-3
+# Points asked beyond an unconfirmed minimum, the last one 1.8 times as far
+_OUTWARDS = 14
 
 
 class Model(Protocol):
@@ -131,6 +135,7 @@ class _Run:
             self._slots.slots, engine.classifier.input_shape, engine.pixels, attack.wants_start
         )
         self._step_seconds = 0.0
+        self._host_seconds = _HOST_SECONDS
         self._k = np.zeros(self._slots.slots, np.int32)
 
     def ticks(self) -> Iterator[list[Outcome]]:
@@ -143,14 +148,15 @@ class _Run:
         stats.model_seconds = 0.0
         began = time.perf_counter()
         while self._fill():
-            busy = sum(job is not None for job in self._jobs)
-            enough = max(1, slots.slots // 8) if self._more() else busy
             limit = int(_TICK_SECONDS / self._step_seconds) if self._step_seconds else 1
-            carry, points, steps = self._tick(carry, max(1, min(limit, 10_000)), enough)
+            carry, points, steps = self._tick(carry, max(1, min(limit, 10_000)), self._patience())
+            ended = time.perf_counter()
             stats.slot_steps += steps * slots.slots
             self._clear()
             outcomes = self._collect(carry, points)
-            stats.seconds = time.perf_counter() - began
+            now = time.perf_counter()
+            self._host_seconds += 0.2 * (now - ended - self._host_seconds)
+            stats.seconds = now - began
             yield outcomes
             began = time.perf_counter() - stats.seconds
 
@@ -163,10 +169,10 @@ class _Run:
             for _, chain, job in (seated,)
         )
 
-    def _tick(self, carry: Carry, limit: int, enough: int) -> tuple[Carry, Tensor, int]:
+    def _tick(self, carry: Carry, limit: int, patience: int) -> tuple[Carry, Tensor, int]:
         began = time.perf_counter()
         carry, points, taken = self._slots.tick(
-            carry, _tensors(self._orders), tf.constant(limit), tf.constant(enough)
+            carry, _tensors(self._orders), tf.constant(limit), tf.constant(patience)
         )
         steps = int(taken)
         spent = time.perf_counter() - began
@@ -174,6 +180,17 @@ class _Run:
         if steps:
             self._step_seconds = spent / steps
         return carry, points, steps
+
+    def _patience(self) -> int:
+        """How many slot-steps may idle before it pays to come back to the host and refill.
+
+        As many as the host would take up anyway. Timing decides it, so it may differ between
+        runs; where a tick ends changes no result.
+        """
+        if not self._more():
+            return np.iinfo(np.int32).max
+        steps = self._host_seconds / self._step_seconds if self._step_seconds else 0.0
+        return 1 + int(min(steps, 4.0) * self._slots.slots)
 
     # --- the queue ---------------------------------------------------------------------------
 
@@ -237,10 +254,10 @@ class _Run:
         """The ball that the graph works in: float32 noise must not carry a point outside."""
         if eps is None:
             return float("inf")
-        if self._norm == "l0":
-            return eps
-        inner = eps * (1.0 - 1e-5)
-        return inner if self._engine.pixels == "uint8" else max(inner - 1.2e-7, 0.0)
+        if self._engine.pixels == "float":
+            return eps if self._norm == "l0" else max(eps * (1.0 - 1e-5) - 1.2e-7, 0.0)
+        # on the grid the budget is a whole number of levels, and rounding sees to the others
+        return whole_levels(eps) / 255 if self._norm == "linf" else eps
 
     def _clear(self) -> None:
         for flag in (self._orders.refill, self._orders.resume, self._orders.drop):
@@ -260,7 +277,7 @@ class _Run:
         candidates = points.numpy()[done]
         record = {
             name: getattr(carry.record, name).numpy()
-            for name in ("score", "forwards", "gradients", "stalled", "nonfinite")
+            for name in ("found", "score", "forwards", "gradients", "stalled", "nonfinite")
         }
         began = time.perf_counter()
         as_float = from_bytes(candidates) if candidates.dtype == np.uint8 else candidates
@@ -274,19 +291,21 @@ class _Run:
             number, chain, job = seated
             self._confirmations[slot] += 1
             prediction = int(confirmed.prediction[place])
+            point = candidates[place]
             success, clear = self._verdict(job, prediction, confirmed.logits[place])
-            if success:
-                success = self._within(job, candidates[place])
+            success = success and self._within(job, point)
             if status[slot] == FOUND and not (success and clear):
                 self._orders.resume[slot] = True  # unconfirmed: the attack goes on
                 continue
+            if self._slots.minimum_norm and record["found"][slot] and not (success and clear):
+                success, prediction, point = self._outwards(slot, job, point, prediction)
             self._jobs[slot] = None
             self._orders.drop[slot] = True
             score = float(record["score"][slot])
             attempt = Attempt(
                 success=success,
                 prediction=prediction,
-                point=candidates[place],
+                point=point,
                 score=score if np.isfinite(score) else -1e30,
                 forwards=int(record["forwards"][slot]) + self._confirmations[slot],
                 gradients=int(record["gradients"][slot]),
@@ -322,6 +341,33 @@ class _Run:
         others = np.delete(logits, wanted)
         gap = abs(float(others.max()) - float(logits[wanted]))
         return success, gap > 0.5 * NOISE * float(np.abs(logits).max())
+
+    def _outwards(
+        self, slot: int, job: Job, point: np.ndarray, prediction: int
+    ) -> tuple[bool, int, np.ndarray]:
+        """The closest adversarial point was not confirmed: the first one behind it that is.
+
+        It lies on the boundary by construction, where the model as loaded and as compiled may
+        differ in their last bits; a little farther out along the same line they do not.
+        """
+        origin = from_bytes(job.subject.pixels)
+        x = from_bytes(point) if point.dtype == np.uint8 else point
+        stretch = 1.0 + 1e-4 * 2.0 ** np.arange(_OUTWARDS)
+        ladder = np.clip(origin + stretch[:, None, None, None] * (x - origin), 0.0, 1.0)
+        ladder = ladder.astype(np.float32)
+        if point.dtype == np.uint8:
+            levels = to_bytes(ladder)
+            ladder = from_bytes(levels)
+        else:
+            levels = ladder
+        confirmed = self._engine.classifier.confirm(ladder)
+        for rung in range(_OUTWARDS):
+            self._confirmations[slot] += 1
+            found = int(confirmed.prediction[rung])
+            success, clear = self._verdict(job, found, confirmed.logits[rung])
+            if success and clear:
+                return True, found, levels[rung]
+        return False, prediction, point
 
     def _within(self, job: Job, point: np.ndarray) -> bool:
         if job.eps is None:

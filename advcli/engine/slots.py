@@ -86,7 +86,7 @@ class Slots:
         self._grid = Grid(pixels, norm)
         self.slots = slots
         self.length = attack.length(self._space)
-        self._minimum_norm = attack.kind == "minimum-norm"
+        self.minimum_norm = attack.kind == "minimum-norm"
         jit = True if jit_compile else None
         self.start = tf.function(self._start, jit_compile=jit, autograph=False)
         self.tick = tf.function(self._tick, jit_compile=jit, autograph=False)
@@ -111,9 +111,9 @@ class Slots:
         return fresh._replace(status=tf.zeros_like(fresh.status) + IDLE)
 
     def _tick(
-        self, carry: Carry, orders: Orders, limit: Tensor, enough: Tensor
+        self, carry: Carry, orders: Orders, limit: Tensor, patience: Tensor
     ) -> tuple[Carry, Tensor, Tensor]:
-        """At most `limit` steps, ending early once `enough` rows are done.
+        """At most `limit` steps, ending early once done rows have idled for `patience` in all.
 
         Returns the carry, the candidates (uint8 or float32 [S, H, W, C]) and [steps taken].
         """
@@ -131,14 +131,17 @@ class Slots:
         )
         carry = carry._replace(status=status, record=record)
 
-        def going(n: Tensor, carry: Carry) -> Tensor:
+        def going(n: Tensor, idled: Tensor, carry: Carry) -> Tensor:
             running = tf.reduce_any(tf.equal(carry.status, RUNNING))
-            done = tf.reduce_sum(tf.cast(carry.status >= FOUND, tf.int32))
-            return (n < limit) & running & (done < enough)
+            return (n < limit) & running & (idled < patience)
 
-        n, carry = tf.while_loop(
-            going, lambda n, carry: (n + 1, self._step(carry)), (tf.constant(0), carry)
-        )
+        def advance(n: Tensor, idled: Tensor, carry: Carry) -> tuple[Tensor, Tensor, Carry]:
+            carry = self._step(carry)
+            done = tf.reduce_sum(tf.cast(carry.status >= FOUND, tf.int32))
+            return n + 1, idled + done, carry
+
+        zero = tf.constant(0)
+        n, _, carry = tf.while_loop(going, advance, (zero, zero, carry))
         final = tf.cond(
             tf.reduce_any(tf.equal(carry.status, ENDED)),
             lambda: self._candidates(carry),
@@ -162,14 +165,14 @@ class Slots:
             self._space,
             self._grid,
             self._attack.access,
-            self._minimum_norm,
+            self.minimum_norm,
         )
         random = Random(carry.row.key, carry.k)
         state, done = self._attack.step(carry.row, carry.state, carry.k, self._space, judge, random)
         state = tf.nest.map_structure(lambda a, b: select(active, a, b), state, carry.state)
         k = carry.k + tf.cast(active, tf.int32)
         status = carry.status
-        if not self._minimum_norm:
+        if not self.minimum_norm:
             status = tf.where(active & judge.record.found, FOUND, status)
         # last, so that a row whose successes are never confirmed comes to its end
         status = tf.where(active & (done | (k >= self.length)), ENDED, status)

@@ -51,6 +51,11 @@ def check_eps(eps: float, norm: Norm) -> None:
         raise UsageError(f"eps {eps:g} is no count of pixels", "with --norm l0, --eps is 1, 2, …")
 
 
+def whole_levels(eps: float) -> int:
+    """How many 8-bit levels fit into a budget: 8 into 8/255, 7 into 0.03137, a hair below it."""
+    return math.floor(eps * 255 * (1 + 1e-6))
+
+
 def default_eps(norm: Norm, input_shape: Sequence[int]) -> float:
     """The usual budget in `norm`, scaled from CIFAR-10's 3072 values to `input_shape` (H, W, C)."""
     height, width, channels = input_shape

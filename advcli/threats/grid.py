@@ -13,7 +13,7 @@ import numpy as np
 
 from advcli.lazy import Tensor, tf
 from advcli.threats.budget import Norm
-from advcli.threats.space import norms_of, per_row
+from advcli.threats.space import per_row
 
 Pixels = Literal["uint8", "float"]
 
@@ -48,23 +48,36 @@ class Grid:
         if self.norm == "linf":
             most = per_row(tf.floor(eps * 255.0 + _SLACK), steps)
             return _level(origin + tf.clip_by_value(tf.round(steps), -most, most))
-        return _level(origin + tf.sign(steps) * self._share(tf.abs(steps)))
+        return _level(origin + tf.sign(steps) * self._share(tf.abs(steps), eps * 255.0))
 
-    def _share(self, size: Tensor) -> Tensor:
+    def _share(self, size: Tensor, most: Tensor) -> Tensor:
+        """Whole levels for `size`: Σ levels (L1) or Σ levels² (L2) within what `size` has.
+
+        These sums are whole numbers, so the budget is one too: `most`, or its square, rounded
+        down. Float32 noise in `most` is forgiven, never a level.
+        """
+        power = 1.0 if self.norm == "l1" else 2.0
+        whole = tf.floor(tf.pow(most, power) * (1.0 + 5e-7 * power))
+
+        def spent(levels: Tensor) -> Tensor:
+            return tf.reduce_sum(tf.pow(levels, power), axis=[1, 2, 3])
+
         inner = tf.floor(size + _SLACK)
         rest = size - inner
-        bound = norms_of(size, self.norm) * (1.0 + 1e-6)
+        bound = tf.minimum(spent(size) * (1.0 + 1e-5), whole)
         low = tf.zeros_like(bound)  # rounds everything outwards: too far, unless all is whole
-        high = tf.ones_like(bound)  # rounds everything inwards: always within
+        high = tf.ones_like(bound)  # rounds everything inwards
 
         def outwards(threshold: Tensor) -> Tensor:
             return inner + tf.cast(rest > per_row(threshold, rest), tf.float32)
 
         for _ in range(_ROUNDS):
             middle = 0.5 * (low + high)
-            fits = norms_of(outwards(middle), self.norm) <= bound
+            fits = spent(outwards(middle)) <= bound
             low, high = tf.where(fits, low, middle), tf.where(fits, middle, high)
-        return outwards(high)
+        levels = outwards(high)
+        # many values a hair below a level: the slack would add up to more than the budget
+        return tf.where(per_row(spent(levels) <= whole, size), levels, tf.floor(size))
 
 
 def _level(level: Tensor) -> Tensor:

@@ -42,6 +42,13 @@ def margin(logits: Tensor, goal: Goal) -> Tensor:
     return tf.where(goal.target < 0, untargeted, targeted)
 
 
+def ranked_rivals(logits: Tensor, label: Tensor, count: int) -> Tensor:
+    """The likeliest classes but the label, int32 [S, count]; with too few, the last one repeats."""
+    many = min(count, int(logits.shape[-1]) - 1)
+    ranked = tf.math.top_k(_without(logits, label), k=many).indices
+    return tf.concat([ranked, tf.repeat(ranked[:, -1:], count - many, axis=1)], axis=1)
+
+
 def log_odds(logits: Tensor, goal: Goal) -> Tensor:
     """log(p(goal)/(1 − p(goal))) of the softmax: the cross-entropy without its underflow.
 

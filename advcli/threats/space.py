@@ -15,6 +15,7 @@ from advcli.threats.budget import Norm
 from advcli.threats.randomness import Random
 
 _TINY = 1e-12
+_UNCHANGED = 1e-6  # far below a level of 1/255
 _L2_ROUNDS = 10
 _L1_ROUNDS = 32
 
@@ -42,7 +43,8 @@ def norms_of(delta: Tensor, norm: Norm) -> Tensor:
         return tf.sqrt(tf.reduce_sum(tf.square(delta), axis=[-3, -2, -1]))
     if norm == "l1":
         return tf.reduce_sum(tf.abs(delta), axis=[-3, -2, -1])
-    changed = tf.reduce_any(tf.not_equal(delta, 0.0), axis=-1)
+    # not `!= 0`: a compiler may fuse the subtraction and leave a rounding error behind
+    changed = tf.reduce_any(tf.abs(delta) > _UNCHANGED, axis=-1)
     return tf.reduce_sum(tf.cast(changed, tf.float32), axis=[-2, -1])
 
 
@@ -89,6 +91,30 @@ class Space:
         return _project_l0(x, x0, eps)
 
     # --- directions --------------------------------------------------------------------------
+
+    def farthest(self, g: Tensor, x0: Tensor, eps: Tensor) -> Tensor:
+        """The point of ball ∩ box at which the linear function with gradient `g` is largest.
+
+        L1: the room up to the box is filled in the order of |g| until eps is spent. L0: the
+        pixels with the most to gain go to their corner of the box.
+        """
+        corner = tf.where(g > 0.0, 1.0, 0.0)
+        if self.norm == "linf":
+            return self.project(x0 + per_row(eps, g) * tf.sign(g), x0, eps)
+        if self.norm == "l2":
+            # beyond every ball: the projection of a far point along g maximises ⟨g, ·⟩
+            return self.project(x0 + 1e3 * normalise_l2(g), x0, eps)
+        if self.norm == "l0":
+            gain = tf.reduce_sum(tf.abs(g) * tf.abs(corner - x0), axis=-1)
+            best = _largest(tf.reshape(gain, [-1, self.shape[0] * self.shape[1]]), eps, self.shape)
+            return tf.where(best > 0.0, corner, x0)
+        size = tf.reshape(tf.abs(g), [-1, self.size])
+        order = tf.argsort(size, axis=1, direction="DESCENDING", stable=True)
+        room = tf.gather(tf.reshape(tf.abs(corner - x0), [-1, self.size]), order, batch_dims=1)
+        spent = tf.cumsum(room, axis=1, exclusive=True)
+        moved = tf.clip_by_value(eps[:, None] - spent, 0.0, room)
+        moved = tf.gather(moved, tf.argsort(order, axis=1), batch_dims=1)
+        return self.project(x0 + tf.sign(g) * tf.reshape(moved, [-1, *self.shape]), x0, eps)
 
     def steepest(self, g: Tensor, x: Tensor, share: Tensor | None = None) -> Tensor:
         """The direction of unit norm along which a function with gradient `g` grows fastest.
@@ -172,7 +198,7 @@ def _project_l2(x: Tensor, x0: Tensor, eps: Tensor) -> Tensor:
 def _project_l1(x: Tensor, x0: Tensor, eps: Tensor) -> Tensor:
     """x0 + sign(δ)·clip(|δ| − λ, 0, room), with the smallest λ ≥ 0 that stays in the ball.
 
-    Bisection on λ finds which values are free; one exact solve over them ends it.
+    λ by bisection, from the side that stays within: 32 halvings leave nothing for float32.
     """
     delta = x - x0
     size = tf.abs(delta)

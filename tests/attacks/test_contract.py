@@ -15,7 +15,7 @@ from advcli.attacks.registry import NAMES, attack_class, parse_spec
 from advcli.engine.jobs import Subject
 from advcli.engine.run import Engine
 from advcli.threats.space import Space
-from tests.support.linear import LinearModel, exact_distance, images
+from tests.support.linear import Confirmed, LinearModel, exact_distance, images
 
 # Smaller budgets of queries where the defaults would take minutes; the bounds below hold for these
 FAST = {
@@ -25,11 +25,12 @@ FAST = {
 }
 # (median, 95th percentile) of distance / optimum, and the queries that it may take
 MINIMUM_NORM = {
-    ("cw", "l2"): (1.02, 1.50, 4000),
+    ("cw", "l2"): (1.02, 1.10, 9000),
     ("hopskipjump", "l2"): (1.05, 2.0, 3600),
     ("hopskipjump", "linf"): (1.10, 2.0, 3600),
 }
 ITERATIVE = {"bim", "pgd"}
+MANY_CLASSES = {"pgd"}
 PAIRS = [(name, norm) for name in NAMES for norm in attack_class(name).norms]
 SHAPES = {"gray": (6, 6, 1), "colour, not square": (5, 7, 3)}
 
@@ -126,12 +127,19 @@ def test_no_attack_beats_the_optimum(name, norm):
 
 
 @pytest.mark.parametrize(
-    ("name", "norm"), [(n, p) for n, p in PAIRS if n in ITERATIVE], ids=lambda v: str(v)
+    ("name", "norm", "classes"),
+    [
+        (name, norm, classes)
+        for name, norm in PAIRS
+        if name in ITERATIVE
+        # an ascent that begins with no look around may stay with a class that is not the nearest
+        for classes in ((2, 3, 10) if name in MANY_CLASSES else (2,))
+    ],
 )
 @pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES.keys())
 @pytest.mark.parametrize("box", ["active", "inactive"])
-def test_iterative_attacks_find_what_is_within_eps(name, norm, shape, box):
-    model = LinearModel(shape, 2, seed=5)
+def test_iterative_attacks_find_what_is_within_eps(name, norm, classes, shape, box):
+    model = LinearModel(shape, classes, seed=5)
     low, high = (0, 256) if box == "active" else (100, 156)
     clean = images(shape, 40, seed=6, low=low, high=high)
     exact, eps = typical(model, clean, norm)
@@ -204,3 +212,83 @@ def test_targeted_success_is_the_target_class(name):
     for outcome in outcomes:
         assert outcome.success == (outcome.prediction == targets[int(outcome.key)])
     assert sum(o.success for o in outcomes) >= 12
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_xla_gives_the_same_verdicts(name):
+    norm = attack_class(name).norms[-1]  # L0 where there is one: fused arithmetic shows there first
+    verdicts = []
+    for jit in (False, True):
+        model = LinearModel(SHAPES["gray"], 3, seed=13)
+        model.jit_compile = jit
+        clean = images(model.input_shape, 12, seed=14)
+        _, eps = typical(model, clean, norm)
+        spec = {"cw": "cw:steps=40,searches=3", "hopskipjump": "hopskipjump:iterations=3"}
+        outcomes = attack(
+            model,
+            name,
+            norm,
+            subjects_of(model, clean, budgets(name, 3 * eps)),
+            spec=spec.get(name),
+        )
+        verdicts.append({o.key: o.success for o in outcomes})
+    assert verdicts[0] == verdicts[1]
+    assert any(verdicts[0].values())
+
+
+@pytest.mark.parametrize("eps", [8 / 255, 0.03137255, 0.031373, 101 / 255, 1.0])
+def test_a_budget_of_whole_levels_is_used_whole_however_it_is_written(eps):
+    model = LinearModel(SHAPES["gray"], 2, seed=15)
+    clean = images(model.input_shape, 24, seed=16, low=120, high=136)
+    levels = round(eps * 255)
+    outcomes = attack(model, "fgsm", "linf", subjects_of(model, clean, (eps,)))
+    reached = {round(o.distance["linf"] * 255) for o in outcomes}
+    room = range(120, 136)  # to the nearer or farther end of the box
+    assert reached == {levels} if levels < 120 else reached <= set(room)
+    assert all(o.distance["linf"] <= eps * (1 + 1e-6) for o in outcomes)
+
+
+@pytest.mark.parametrize("eps", [0.0313725, 0.03, 0.00393])
+def test_a_budget_between_two_levels_is_rounded_down(eps):
+    model = LinearModel(SHAPES["gray"], 2, seed=15)
+    clean = images(model.input_shape, 24, seed=16, low=100, high=156)
+    outcomes = attack(model, "fgsm", "linf", subjects_of(model, clean, (eps,)))
+    assert {round(o.distance["linf"] * 255) for o in outcomes} == {math.floor(eps * 255)}
+
+
+def test_bim_travels_as_far_as_published():
+    """Three steps of 0.2 eps reach 0.6 eps, no more and no less."""
+    model = LinearModel(SHAPES["gray"], 2, seed=17)
+    clean = images(model.input_shape, 60, seed=18, low=100, high=156)
+    exact = np.array([exact_distance(model, image, "linf") for image in clean])
+    eps = float(np.median(exact)) / 0.6
+    outcomes = attack(
+        *(model, "bim", "linf", subjects_of(model, clean, (eps,))),
+        pixels="float",
+        spec="bim:steps=3,rel-step=0.2",
+    )
+    for outcome in outcomes:
+        distance = exact[int(outcome.key)]
+        if abs(distance - 0.6 * eps) > 1e-3 * eps:
+            assert outcome.success == (distance < 0.6 * eps)
+
+
+@pytest.mark.parametrize("name", [n for n in NAMES if attack_class(n).kind == "minimum-norm"])
+@pytest.mark.parametrize("pixels", ["uint8", "float"])
+def test_a_minimum_that_is_not_confirmed_gives_way_to_one_behind_it(name, pixels):
+    """The model as loaded differs a little from the compiled one: no image is lost for it."""
+
+    class Shifted(LinearModel):
+        def confirm(self, x):
+            z = super().confirm(x).logits
+            z[:, 0] += 3e-4 * np.abs(z).max()
+            return Confirmed(z.argmax(axis=1), z)
+
+    model = Shifted(SHAPES["gray"], 3, seed=19)
+    clean = images(model.input_shape, 24, seed=20)
+    norm = attack_class(name).norms[0]
+    outcomes = attack(model, name, norm, subjects_of(model, clean), pixels=pixels)
+    assert all(o.success for o in outcomes)
+    exact, _ = typical(model, clean, norm)
+    ratio = [o.distance[norm] / exact[int(o.key)] for o in outcomes]
+    assert np.median(ratio) < 1.2

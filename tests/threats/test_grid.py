@@ -59,3 +59,23 @@ def test_levels_survive_the_way_to_the_file_and_back():
 def test_float_pixels_are_left_alone():
     x = tf.constant([[[[0.1234567]]]])
     assert Grid("float", "l2").round(x, x * 0, tf.constant([1.0])) is x
+
+
+def test_values_a_hair_below_a_level_do_not_add_up_to_more_than_the_budget():
+    x0 = tf.zeros([1, 60, 60, 1])
+    near = tf.fill([1, 60, 60, 1], np.float32(0.9995 / 255))
+    eps = np.array([3600 * 0.9995 / 255], np.float32)
+    y = rounded("l1", x0 + near, x0, eps)
+    assert to_bytes(y).sum() <= 3598
+    one = np.zeros((1, 60, 60, 1), np.float32)
+    one[0, 3, 3] = 7.99935 / 255
+    y = rounded("l2", tf.constant(one), x0, np.array([7.99935 / 255], np.float32))
+    assert to_bytes(y).max() == 7
+
+
+def test_a_whole_budget_is_kept_whole():
+    x0 = tf.zeros([1, 4, 4, 1])
+    one = np.zeros((1, 4, 4, 1), np.float32)
+    one[0, 1, 1] = 0.4  # 102 levels
+    for norm in ("l1", "l2"):
+        assert to_bytes(rounded(norm, tf.constant(one), x0, np.array([0.4], "f"))).max() == 102

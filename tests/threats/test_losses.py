@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from advcli.threats.losses import Goal, cross_entropy, dlr, log_odds, margin
+from advcli.threats.losses import Goal, cross_entropy, dlr, log_odds, margin, ranked_rivals
 
 Z = np.random.default_rng(0).normal(size=(50, 6)).astype(np.float32) * 3
 Y = np.random.default_rng(1).integers(0, 6, 50).astype(np.int32)
@@ -73,3 +73,11 @@ def test_dlr_falls_back_to_the_margin_where_it_is_not_defined(classes):
     z = Z[:, :classes]
     goal = Goal(tf.constant(Y % classes), tf.constant((Y + 1) % classes))
     np.testing.assert_array_equal(dlr(z, goal), margin(z, goal))
+
+
+def test_rivals_are_ranked_without_the_label():
+    ranked = ranked_rivals(tf.constant(Z), tf.constant(Y), 7).numpy()
+    for row, z, label in zip(ranked, Z, Y, strict=True):
+        expected = [c for c in np.argsort(-z) if c != label]
+        assert list(row[:5]) == expected
+        assert list(row[5:]) == expected[-1:] * 2

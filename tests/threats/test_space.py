@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.optimize import minimize
+from scipy.optimize import linprog, minimize
 
 from advcli.threats.budget import NORMS
 from advcli.threats.randomness import Random, row_key
@@ -149,3 +149,40 @@ def test_byte_distances_are_exact():
         "l1": 12 / 255,
         "l0": 2.0,
     }
+
+
+@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("seed", range(3))
+def test_farthest_is_where_a_linear_function_is_largest(norm, seed):
+    """Against SciPy's linear programming where the ball is a polytope, and KKT in L2."""
+    random = np.random.default_rng(seed)
+    x0 = random.random((4, *SHAPE)).astype(np.float32)
+    g = random.normal(size=x0.shape).astype(np.float32)
+    eps = np.full(4, {"linf": 0.3, "l2": 0.8, "l1": 1.3, "l0": 3.0}[norm], np.float32)
+    y = tf.function(Space(norm, SHAPE).farthest)(tf.constant(g), tf.constant(x0), eps).numpy()
+    assert y.min() >= 0
+    assert y.max() <= 1
+    for i in range(4):
+        assert distances(y[i], x0[i])[norm] <= eps[i] * (1 + 2e-6)
+        gain = float((g[i] * (y[i] - x0[i])).sum())
+        w, room = np.abs(g[i]).astype(np.float64), np.where(g[i] > 0, 1 - x0[i], x0[i])
+        if norm == "linf":
+            best = (w * np.minimum(eps[i], room)).sum()
+        elif norm == "l1":
+            found = linprog(
+                -w.ravel(),
+                A_ub=np.ones((1, w.size)),
+                b_ub=[eps[i]],
+                bounds=[(0, r) for r in room.ravel()],
+            )
+            best = -found.fun
+        elif norm == "l0":
+            best = np.sort((w * room).sum(axis=-1).ravel())[::-1][:3].sum()
+        else:
+            low, high = 0.0, 1e3
+            for _ in range(100):
+                middle = 0.5 * (low + high)
+                short = np.linalg.norm(np.minimum(middle * w, room)) <= eps[i]
+                low, high = (middle, high) if short else (low, middle)
+            best = (w * np.minimum(low * w, room)).sum()
+        assert gain == pytest.approx(best, rel=2e-3)
