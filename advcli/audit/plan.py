@@ -160,13 +160,14 @@ def budget_notes(config: AuditConfig, phases: Iterable[Phase]) -> list[str]:
         )
     if config.pixels == "uint8":
         asked = sorted({eps for phase in phases if phase.norm == "linf" for eps in phase.eps})
-        for eps in asked:
-            levels = whole_levels(eps)
-            if eps * 255 - levels > _LEVEL_SLACK:
-                notes.append(
-                    f"linf {format_eps(eps)} allows {levels} of 255 levels: it is "
-                    f"{eps * 255:.6g}/255, and 8-bit images differ by whole levels"
-                )
+        uneven = [eps for eps in asked if eps * 255 - whole_levels(eps) > _LEVEL_SLACK]
+        if uneven:
+            notes.append(
+                f"linf {', '.join(map(format_eps, uneven))} allows "
+                f"{', '.join(str(whole_levels(eps)) for eps in uneven)} of 255 levels, not "
+                f"{', '.join(f'{eps * 255:.5g}' for eps in uneven)}: 8-bit images differ by "
+                "whole ones"
+            )
     return notes
 
 

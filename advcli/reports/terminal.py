@@ -44,7 +44,7 @@ def render(summary: dict[str, Any], *, width: int | None = None, color: bool = F
     `width`: columns of the screen, None in a pipe.
     """
     parts: list[Any] = [_heading(summary), Text(), _table(summary)]
-    parts += [Text(line, style="dim") for line in figures.legend(summary)]
+    parts += [Text(), *(Text(line, style="dim") for line in figures.legend(summary))]
     if summary["gates"]:
         parts += [Text(), *map(_gate, summary["gates"])]
     parts += [Text(), _verdict(summary), *_remarks(summary)]

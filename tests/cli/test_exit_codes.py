@@ -155,7 +155,7 @@ class Process:
 
     def __init__(self, out: Path | None, spec: str = "pgd:steps=20000,restarts=50") -> None:
         model = [str(SAMPLES / "robust.h5"), str(SAMPLES / "images"), "--limit", "40"]
-        attack = ["-a", spec, "--eps", "0.1", "--preprocess", "unit"]
+        attack = ["-a", spec, "--eps", "26/255", "--preprocess", "unit"]
         keep = [] if out is None else ["--out", str(out)]
         self.process = subprocess.Popen(
             [PYTHON, "-m", "advcli", "evaluate", *model, *attack, *keep, "--progress", "plain"],
