@@ -180,6 +180,8 @@ class Chain:
         )
 
     def _repeats(self, place: int, answer: Attempt) -> list[Outcome]:
+        if place + 1 == len(self._budgets):
+            return []
         first = self._outcome(self._budgets[place], answer)
         return [
             Outcome(

@@ -143,15 +143,18 @@ class _Run:
         began = time.perf_counter()
         carry = slots.start(_tensors(self._orders))
         # no step is taken: this traces and compiles
-        carry, _, _ = self._tick(carry, 0, 0)
+        carry, _, _ = self._tick(carry, 0, 0, 0)
         stats.trace_seconds = time.perf_counter() - began
         stats.model_seconds = 0.0
         began = time.perf_counter()
         while self._fill():
             limit = int(_TICK_SECONDS / self._step_seconds) if self._step_seconds else 1
-            carry, points, steps = self._tick(carry, max(1, min(limit, 10_000)), self._patience())
+            carry = self._narrowed(carry)
+            carry, points, steps = self._tick(
+                carry, max(1, min(limit, 10_000)), self._patience(), self._narrower()
+            )
             ended = time.perf_counter()
-            stats.slot_steps += steps * slots.slots
+            stats.slot_steps += steps * len(self._jobs)
             self._clear()
             outcomes = self._collect(carry, points)
             now = time.perf_counter()
@@ -169,10 +172,12 @@ class _Run:
             for _, chain, job in (seated,)
         )
 
-    def _tick(self, carry: Carry, limit: int, patience: int) -> tuple[Carry, Tensor, int]:
+    def _tick(
+        self, carry: Carry, limit: int, patience: int, narrower: int
+    ) -> tuple[Carry, Tensor, int]:
         began = time.perf_counter()
         carry, points, taken = self._slots.tick(
-            carry, _tensors(self._orders), tf.constant(limit), tf.constant(patience)
+            carry, _tensors(self._orders), limit, patience, narrower
         )
         steps = int(taken)
         spent = time.perf_counter() - began
@@ -182,15 +187,55 @@ class _Run:
         return carry, points, steps
 
     def _patience(self) -> int:
-        """How many slot-steps may idle before it pays to come back to the host and refill.
+        """How many slot-steps may be wasted before it pays to come back to the host.
 
         As many as the host would take up anyway. Timing decides it, so it may differ between
         runs; where a tick ends changes no result.
         """
-        if not self._more():
-            return np.iinfo(np.int32).max
+        if not self._more() and not self._narrower():
+            return int(np.iinfo(np.int32).max)
         steps = self._host_seconds / self._step_seconds if self._step_seconds else 0.0
-        return 1 + int(min(steps, 4.0) * self._slots.slots)
+        return 1 + int(min(steps, 4.0) * len(self._jobs))
+
+    # --- fewer slots at the end --------------------------------------------------------------
+
+    def _narrower(self) -> int:
+        """The width to come down to once the rest of the run fits into it; 0: none."""
+        if self._more():
+            return 0
+        width = self._slots.narrower(len(self._jobs))
+        return 0 if width is None or self._slots.agrees.get(width) is False else width
+
+    def _narrowed(self, carry: Carry) -> Carry:
+        """The carry without the slots that nothing is left for, as far as that changes no bit."""
+        while width := self._narrower():
+            busy = [slot for slot, seated in enumerate(self._jobs) if seated is not None]
+            if len(busy) > width:
+                break
+            idle = [slot for slot, seated in enumerate(self._jobs) if seated is None]
+            kept = (busy + idle)[:width]
+            narrow = _rows(carry, kept)
+            orders = Orders(*(part[kept] for part in self._orders))
+            if width not in self._slots.agrees:
+                self._slots.agrees[width] = self._same_bits(carry, narrow, orders, kept)
+                continue
+            carry, self._orders = narrow, orders
+            self._jobs = [self._jobs[slot] for slot in kept]
+            self._confirmations = [self._confirmations[slot] for slot in kept]
+            self._k = self._k[kept]
+        return carry
+
+    def _same_bits(self, carry: Carry, narrow: Carry, orders: Orders, kept: list[int]) -> bool:
+        """Whether two steps of the narrow batch are, bit for bit, those of the full one.
+
+        Another batch size may go through another kernel, which adds in another order. That does
+        not depend on the data, so two steps of real rows show it. Nothing of them is kept.
+        """
+        limit, forever = 2, int(np.iinfo(np.int32).max)
+        wide, _, _ = self._slots.tick(carry, _tensors(self._orders), limit, forever, 0)
+        slim, _, _ = self._slots.tick(narrow, _tensors(orders), limit, forever, 0)
+        pairs = zip(tf.nest.flatten(_rows(wide, kept)), tf.nest.flatten(slim), strict=True)
+        return all(bool(tf.reduce_all(tf.equal(a, b))) for a, b in pairs)
 
     # --- the queue ---------------------------------------------------------------------------
 
@@ -375,6 +420,11 @@ class _Run:
         pixels = job.subject.pixels
         origin = pixels if point.dtype == np.uint8 else from_bytes(pixels)
         return distances(point, origin)[self._norm] <= job.eps * (1.0 + 1e-6)
+
+
+def _rows(carry: Carry, kept: list[int]) -> Carry:
+    rows: Carry = tf.nest.map_structure(lambda part: tf.gather(part, kept), carry)
+    return rows
 
 
 def _tensors(orders: Orders) -> Orders:

@@ -87,9 +87,51 @@ class Slots:
         self.slots = slots
         self.length = attack.length(self._space)
         self.minimum_norm = attack.kind == "minimum-norm"
+        self.agrees: dict[int, bool] = {}  # width -> whether it computes what the full one does
+        self._jit = jit_compile
         jit = True if jit_compile else None
-        self.start = tf.function(self._start, jit_compile=jit, autograph=False)
-        self.tick = tf.function(self._tick, jit_compile=jit, autograph=False)
+        self._begin = tf.function(self._start, jit_compile=jit, autograph=False)
+        self._advance = self._step
+        if not jit_compile:
+            # Inlined into the loop, oneDNN's rewrite of some gradients (max pooling's) is missed
+            # at random, and the whole step takes a third longer.
+            self._advance = tf.function(
+                self._step, autograph=False, experimental_attributes={"_noinline": True}
+            )
+        self._compiled: Any = None
+
+    def start(self, orders: Orders) -> Carry:
+        """Idle slots, and the tick compiled for them."""
+        carry: Carry = self._begin(orders)
+        if self._compiled is None and self._jit:
+            self._compiled = tf.function(self._tick, jit_compile=True, autograph=False)
+        elif self._compiled is None:  # one trace for every width
+
+            def any_width(t: Tensor) -> Any:
+                return tf.TensorSpec([None, *t.shape[1:]], t.dtype)
+
+            number = tf.TensorSpec([], tf.int32)
+            signature = (
+                tf.nest.map_structure(any_width, carry),
+                tf.nest.map_structure(any_width, orders),
+                *(number, number, number),
+            )
+            self._compiled = tf.function(self._tick, autograph=False, input_signature=signature)
+        return carry
+
+    def tick(
+        self, carry: Carry, orders: Orders, limit: int, patience: int, narrower: int
+    ) -> tuple[Carry, Tensor, Tensor]:
+        """See `_tick`; the numbers are the host's."""
+        numbers = (tf.constant(number, tf.int32) for number in (limit, patience, narrower))
+        ticked: tuple[Carry, Tensor, Tensor] = self._compiled(carry, orders, *numbers)
+        return ticked
+
+    def narrower(self, width: int) -> int | None:
+        """The next smaller width that keeps rows apart, if there is one."""
+        half = width // 2
+        least = max(1, 8 // self._attack.width(self._space))
+        return None if self._jit or half < least or width % (2 * least) else half
 
     def _new(self, orders: Orders) -> Carry:
         x0 = self._grid.decode(orders.pixels)
@@ -101,7 +143,7 @@ class Slots:
             restart=orders.restart,
             start=self._grid.decode(orders.start) if self._attack.wants_start else x0,
         )
-        zeros = tf.zeros([self.slots], tf.int32)
+        zeros = tf.zeros_like(orders.label)
         # −1: no step draws the numbers that init drew
         state = self._attack.init(row, self._space, Random(row.key, zeros - 1))
         return Carry(row, state, empty_record(row.x0), zeros, zeros + RUNNING)
@@ -111,9 +153,13 @@ class Slots:
         return fresh._replace(status=tf.zeros_like(fresh.status) + IDLE)
 
     def _tick(
-        self, carry: Carry, orders: Orders, limit: Tensor, patience: Tensor
+        self, carry: Carry, orders: Orders, limit: Tensor, patience: Tensor, narrower: Tensor
     ) -> tuple[Carry, Tensor, Tensor]:
-        """At most `limit` steps, ending early once done rows have idled for `patience` in all.
+        """At most `limit` steps, ending early once `patience` slot-steps were wasted.
+
+        A done row wastes its slot as long as there is something to refill it with. At the end of
+        a run there is not: then `narrower` > 0 is the width that would do, and what is wasted is
+        what lies beyond it, as soon as the running rows would fit.
 
         Returns the carry, the candidates (uint8 or float32 [S, H, W, C]) and [steps taken].
         """
@@ -136,9 +182,11 @@ class Slots:
             return (n < limit) & running & (idled < patience)
 
         def advance(n: Tensor, idled: Tensor, carry: Carry) -> tuple[Tensor, Tensor, Carry]:
-            carry = self._step(carry)
+            carry = self._advance(carry)
             done = tf.reduce_sum(tf.cast(carry.status >= FOUND, tf.int32))
-            return n + 1, idled + done, carry
+            running = tf.reduce_sum(tf.cast(tf.equal(carry.status, RUNNING), tf.int32))
+            beyond = tf.where(running <= narrower, tf.shape(carry.status)[0] - narrower, 0)
+            return n + 1, idled + tf.where(narrower > 0, beyond, done), carry
 
         zero = tf.constant(0)
         n, _, carry = tf.while_loop(going, advance, (zero, zero, carry))

@@ -1,0 +1,88 @@
+"""Towards the end of a run the batch is narrowed, where that changes no bit, and only there."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from advcli.attacks.registry import parse_spec
+from advcli.engine.jobs import Subject
+from advcli.engine.run import Engine
+from advcli.engine.slots import Slots
+from tests.support.linear import LinearModel, images
+
+
+class MindsTheBatch(LinearModel):
+    """Its logits depend on how many rows there are, as another kernel's rounding would."""
+
+    def logits(self, x):
+        return super().logits(x) + 1e-4 * tf.cast(tf.shape(x)[0], tf.float32) * x[:, 0, 0]
+
+
+def run(model, clean, spec, norm, eps):
+    engine = Engine(model, batch_size=64, pixels="uint8", seed=0)
+    labels = model.confirm(clean / 255.0).prediction
+    subjects = [
+        Subject(str(i), image, int(label), f"content {i}", eps)
+        for i, (image, label) in enumerate(zip(clean, labels, strict=True))
+    ]
+    attack = parse_spec(spec, norm).attack
+    found = {
+        o.key: (o.success, o.point.tobytes(), o.steps, o.forwards)
+        for o in engine.run(attack, norm, subjects)
+    }
+    return found, engine.stats.slot_steps, engine.slots_for(attack, norm).agrees
+
+
+@pytest.mark.parametrize(
+    ("spec", "norm", "eps"),
+    [
+        ("pgd", "linf", (0.06,)),
+        ("pgd:restarts=2", "l2", (0.3,)),
+        ("random-search:steps=60", "linf", (0.06,)),
+        ("hopskipjump:iterations=2", "l2", ()),
+    ],
+)
+def test_narrowing_saves_slots_and_changes_nothing(monkeypatch, spec, norm, eps):
+    model = LinearModel((6, 6, 1), 3, seed=2)
+    clean = images(model.input_shape, 81, seed=3)
+    found, steps, agrees = run(model, clean, spec, norm, eps)
+    monkeypatch.setattr(Slots, "narrower", lambda self, width: None)
+    wide, wide_steps, _ = run(model, clean, spec, norm, eps)
+    assert found == wide
+    assert agrees
+    assert all(agrees.values())
+    assert steps < wide_steps
+
+
+def test_a_model_whose_answer_depends_on_the_width_is_never_narrowed(monkeypatch):
+    model = MindsTheBatch((6, 6, 1), 3, seed=2)
+    clean = images(model.input_shape, 81, seed=3)
+    found, _, agrees = run(model, clean, "pgd", "linf", (0.06,))
+    assert agrees == {32: False}
+    monkeypatch.setattr(Slots, "narrower", lambda self, width: None)
+    assert run(model, clean, "pgd", "linf", (0.06,))[0] == found
+
+
+def test_the_ladder_of_widths_stays_with_shapes_that_keep_rows_apart():
+    def ladder(width, spec):
+        slots = Slots(
+            LinearModel((6, 6, 1), 2).logits,
+            parse_spec(spec).attack,
+            "linf" if spec == "pgd" else "l2",
+            (6, 6, 1),
+            width,
+            "uint8",
+            False,
+        )
+        widths = []
+        while (width := slots.narrower(width)) is not None:
+            widths.append(width)
+        return widths
+
+    assert ladder(64, "pgd") == [32, 16, 8]
+    assert ladder(24, "pgd") == []
+    assert ladder(1, "pgd") == []
+    assert ladder(4, "hopskipjump") == [2, 1]
+    assert np.all(np.array(ladder(512, "pgd")) % 8 == 0)
