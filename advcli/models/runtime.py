@@ -45,7 +45,8 @@ def prepare(device: str = "auto") -> None:
     # Read by TensorFlow when it starts; whoever set them wants what they say.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("ABSL_MIN_LOG_LEVEL", "3")
-    # Only GPU kernels look at these: without them two equal runs may differ in the last bit.
+    # For GPU kernels: without them two equal runs may differ in the last bit. On every device they
+    # make TensorFlow refuse random numbers without a seed, as a randomised model may draw them.
     os.environ.setdefault("TF_DETERMINISTIC_OPS", "1")
     os.environ.setdefault("TF_CUDNN_DETERMINISTIC", "1")
     with _hushed():
