@@ -30,7 +30,7 @@ class Row(NamedTuple):
     goal: Goal  # int32 [S] each
     eps: Tensor  # float32 [S]; inf for minimum-norm attacks
     key: Tensor  # uint32 [S, 2]: seed, image, attack and restart
-    restart: Tensor  # int32 [S]
+    restart: Tensor  # int32 [S], which of the siblings: 0 … siblings − 1
     start: Tensor  # float32 [S, H, W, C]: an image of the target class for `wants_start`, else x0
 
 
@@ -100,9 +100,11 @@ class Attack(BaseModel, ABC):
         ]
         return self.name + (":" + ",".join(changed) if changed else "")
 
-    @property
-    def runs(self) -> int:
-        """Sibling jobs per image and eps, tried in order until one succeeds."""
+    def siblings(self, classes: int) -> int:
+        """Jobs per image and eps on a model of `classes` (`Row.restart` tells them apart).
+
+        They are tried in order until one succeeds: restarts, or the targets of a targeted search.
+        """
         return int(getattr(self, "restarts", 1))
 
     def width(self, space: Space) -> int:

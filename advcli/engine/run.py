@@ -254,7 +254,8 @@ class _Run:
                 return number, chain
         if not self._exhausted:
             for subject in self._source:
-                chain = Chain(subject, self._attack.runs, self._norm, self._engine.seed)
+                siblings = self._attack.siblings(self._engine.classifier.class_count)
+                chain = Chain(subject, siblings, self._norm, self._engine.seed)
                 number = next(self._numbers)
                 self._open[number] = chain
                 return number, chain

@@ -15,28 +15,16 @@ from advcli.attacks.registry import NAMES, attack_class, parse_spec
 from advcli.engine.jobs import Subject
 from advcli.engine.run import Engine
 from advcli.threats.space import Space
+from tests.attacks.expectations import EXPECTED
 from tests.support.linear import Confirmed, LinearModel, exact_distance, images
 
-# Smaller budgets of queries where the defaults would take minutes; the bounds below hold for these
-FAST = {
-    "cw": "cw:steps=300,searches=7",
-    "hopskipjump": "hopskipjump:iterations=12",
-    "random-search": "random-search:steps=400",
-}
-# (median, 95th percentile) of distance / optimum, and the queries that it may take
-MINIMUM_NORM = {
-    ("cw", "l2"): (1.02, 1.10, 9000),
-    ("hopskipjump", "l2"): (1.05, 2.0, 3600),
-    ("hopskipjump", "linf"): (1.10, 2.0, 3600),
-}
-ITERATIVE = {"bim", "pgd"}
-MANY_CLASSES = {"pgd"}
+MINIMUM_NORM = [(name, norm) for name, entry in EXPECTED.items() for norm in entry.bounds]
 PAIRS = [(name, norm) for name in NAMES for norm in attack_class(name).norms]
 SHAPES = {"gray": (6, 6, 1), "colour, not square": (5, 7, 3)}
 
 
 def request(name, norm):
-    return parse_spec(FAST.get(name, name), norm)
+    return parse_spec(EXPECTED[name].fast or name, norm)
 
 
 def subjects_of(model, pixels, eps=(), targets=None):
@@ -128,13 +116,7 @@ def test_no_attack_beats_the_optimum(name, norm):
 
 @pytest.mark.parametrize(
     ("name", "norm", "classes"),
-    [
-        (name, norm, classes)
-        for name, norm in PAIRS
-        if name in ITERATIVE
-        # an ascent that begins with no look around may stay with a class that is not the nearest
-        for classes in ((2, 3, 10) if name in MANY_CLASSES else (2,))
-    ],
+    [(name, norm, classes) for name, norm in PAIRS for classes in EXPECTED[name].decides],
 )
 @pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES.keys())
 @pytest.mark.parametrize("box", ["active", "inactive"])
@@ -155,7 +137,7 @@ def test_iterative_attacks_find_what_is_within_eps(name, norm, classes, shape, b
     assert not must_not & found
 
 
-@pytest.mark.parametrize(("name", "norm"), sorted(MINIMUM_NORM))
+@pytest.mark.parametrize(("name", "norm"), MINIMUM_NORM)
 @pytest.mark.parametrize("classes", [2, 3, 10])
 @pytest.mark.parametrize("box", ["active", "inactive"])
 def test_minimum_norm_attacks_come_near_the_optimum(name, norm, classes, box):
@@ -163,25 +145,27 @@ def test_minimum_norm_attacks_come_near_the_optimum(name, norm, classes, box):
     low, high = (0, 256) if box == "active" else (100, 156)
     clean = images(model.input_shape, 24, seed=8, low=low, high=high)
     exact, _ = typical(model, clean, norm)
-    spec = None if name == "hopskipjump" else name  # its defaults, but for the queries
+    # its defaults; without gradients a smaller number of queries
+    spec = name if attack_class(name).access == "gradient" else None
     outcomes = attack(
         model, name, norm, subjects_of(model, clean), pixels="float", batch=128, spec=spec
     )
     assert all(o.success for o in outcomes)
     ratio = np.array([o.distance[norm] / exact[int(o.key)] for o in outcomes])
-    median, tail, queries = MINIMUM_NORM[name, norm]
+    median, tail, queries = EXPECTED[name].bounds[norm]
     assert np.median(ratio) <= median
     assert np.quantile(ratio, 0.95) <= tail
     assert np.median([o.forwards for o in outcomes]) <= queries
 
 
-def test_every_minimum_norm_attack_has_a_bound():
+def test_every_attack_states_its_strength():
+    assert set(EXPECTED) == set(NAMES)
     kinds = {(n, p) for n, p in PAIRS if attack_class(n).kind == "minimum-norm"}
     assert kinds == set(MINIMUM_NORM)
 
 
 @pytest.mark.parametrize(
-    ("name", "norm"), [(n, p) for n, p in PAIRS if n in ITERATIVE | {"fgsm", "fgm"}]
+    ("name", "norm"), [(n, p) for n, p in PAIRS if EXPECTED[n].decides or n in {"fgsm", "fgm"}]
 )
 def test_targeted_forms_hit_the_target(name, norm):
     """Two classes: the other one is the target, so success means the same as untargeted."""
@@ -223,13 +207,12 @@ def test_xla_gives_the_same_verdicts(name):
         model.jit_compile = jit
         clean = images(model.input_shape, 12, seed=14)
         _, eps = typical(model, clean, norm)
-        spec = {"cw": "cw:steps=40,searches=3", "hopskipjump": "hopskipjump:iterations=3"}
         outcomes = attack(
             model,
             name,
             norm,
             subjects_of(model, clean, budgets(name, 3 * eps)),
-            spec=spec.get(name),
+            spec=EXPECTED[name].tiny or None,
         )
         verdicts.append({o.key: o.success for o in outcomes})
     assert verdicts[0] == verdicts[1]

@@ -15,16 +15,10 @@ from advcli.attacks.registry import NAMES, attack_class, parse_spec
 from advcli.engine.jobs import Subject
 from advcli.engine.run import Engine
 from advcli.images.writer import read_back
+from tests.attacks.expectations import EXPECTED
 from tests.support.linear import LinearModel, images
 
 SAMPLES = Path(__file__).parents[2] / "sample_models" / "digits"
-FAST = {
-    "noise": "noise:repeats=4",
-    "random-search": "random-search:steps=25",
-    "pgd": "pgd:steps=8,restarts=2",
-    "cw": "cw:steps=20,searches=2",
-    "hopskipjump": "hopskipjump:iterations=2,initial-queries=64",
-}
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +48,7 @@ def subjects_of(model, pixels, eps):
 
 def run(model, name, norm, subjects, *, batch=16, pixels="uint8"):
     engine = Engine(model, batch_size=batch, pixels=pixels, seed=3)
-    return answers(engine.run(parse_spec(FAST.get(name, name), norm).attack, norm, subjects))
+    return answers(engine.run(parse_spec(EXPECTED[name].tiny or name, norm).attack, norm, subjects))
 
 
 def answers(outcomes):

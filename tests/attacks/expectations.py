@@ -1,0 +1,46 @@
+"""What the contract suite expects of each attack: one entry per registered name.
+
+A new attack adds its entry here; `test_contract.py` and `test_identity.py` do the rest.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Expected:
+    """`fast`: a spec that is still as strong as the bounds below, where the default takes minutes.
+
+    `tiny`: a spec for tests that only compare two runs of the same. `bounds`: minimum-norm, per
+    norm (median, 95th percentile) of distance / optimum on linear models at the default settings
+    (`fast` for attacks without gradients), and the forwards that it may take. `decides`: a budget
+    attack with gradients that finds every image within 0.98 eps of a linear model, for so many
+    classes.
+    """
+
+    fast: str = ""
+    tiny: str = ""
+    bounds: dict[str, tuple[float, float, int]] = field(default_factory=dict)
+    decides: tuple[int, ...] = ()
+
+
+EXPECTED: dict[str, Expected] = {
+    "noise": Expected(tiny="noise:repeats=4"),
+    "random-search": Expected(fast="random-search:steps=400", tiny="random-search:steps=25"),
+    "fgsm": Expected(),
+    "fgm": Expected(),
+    # an ascent that begins with no look around may stay with a class that is not the nearest
+    "bim": Expected(decides=(2,)),
+    "pgd": Expected(tiny="pgd:steps=8,restarts=2", decides=(2, 3, 10)),
+    "cw": Expected(
+        fast="cw:steps=300,searches=7",
+        tiny="cw:steps=20,searches=2",
+        bounds={"l2": (1.02, 1.10, 9000)},
+    ),
+    "hopskipjump": Expected(
+        fast="hopskipjump:iterations=12",
+        tiny="hopskipjump:iterations=2,initial-queries=64",
+        bounds={"l2": (1.05, 2.0, 3600), "linf": (1.10, 2.0, 3600)},
+    ),
+}
