@@ -121,11 +121,11 @@ class Ledger:
         """The answers that speak about `phase` at `eps`."""
         return self.answers.get(self._key(*phase.key, None if phase.minimum else eps), {})
 
-    def calls(self, phase: Phase, eps: float) -> tuple[int, int]:
-        """(forwards, gradients) spent on the attacked images of `phase` at `eps`; at every eps
-        the whole search of a minimum-norm attack."""
+    def calls(self, phase: Phase, eps: float) -> tuple[int, int, int]:
+        """(forwards, gradients, images) of `phase` at `eps`: what its attacked images cost, and
+        how many they are; at every eps the whole search of a minimum-norm attack."""
         spent = [a for i, a in self.of(phase, eps).items() if self.clean[i].attacked]
-        return sum(a.forwards for a in spent), sum(a.gradients for a in spent)
+        return sum(a.forwards for a in spent), sum(a.gradients for a in spent), len(spent)
 
     def evaluated(self) -> Iterator[tuple[str, Clean]]:
         """Images that could be read, in the journal's order."""

@@ -23,7 +23,7 @@ from advcli.images.text import printable
 from advcli.images.writer import ImageWriter
 from advcli.threats.budget import same_eps
 
-__all__ = ["Worker"]
+__all__ = ["Worker", "open_questions"]
 
 
 class Worker:
@@ -155,7 +155,13 @@ class Worker:
     def attack_pass(self, phase: Phase, phases: tuple[Phase, ...]) -> None:
         """Runs `phase` on every image that it is to see and has no answer for."""
         selected = set(self._seen)
-        todo, repeats = self._open_questions(phase, phases, selected)
+        todo, repeats = open_questions(
+            self._ledger,
+            phase,
+            phases,
+            selected,
+            misclassified=self._config.include_misclassified,
+        )
         self._copy_repeats(phase, repeats)
         if not todo:
             return
@@ -184,35 +190,6 @@ class Worker:
                 "images": meter.done,
             }
         self._watcher.end()
-
-    def _open_questions(
-        self, phase: Phase, phases: tuple[Phase, ...], selected: set[str]
-    ) -> tuple[dict[str, tuple[float, ...]], dict[tuple[str, float], float]]:
-        """(image -> budgets to be answered; (image, larger eps) -> smaller eps that answers it)."""
-        before = {eps: self._ledger.before(phases, phase, eps) for eps in phase.eps}
-        answers = {eps: self._ledger.of(phase, eps) for eps in phase.eps}
-        todo: dict[str, tuple[float, ...]] = {}
-        repeats: dict[tuple[str, float], float] = {}
-        for image, clean in self._ledger.evaluated():
-            if image not in selected or clean.prediction is None:
-                continue
-            wrong = self._config.include_misclassified and clean.label != clean.target
-            if not clean.attacked and not (wrong and not clean.correct):
-                continue
-            standing = [eps for eps in phase.eps if image not in before[eps]]
-            missing: list[float] = []
-            fooled_at: float | None = None
-            for eps in standing:
-                answer = answers[eps].get(image)
-                if answer is None and fooled_at is not None:
-                    repeats[image, eps] = fooled_at
-                elif answer is None:
-                    missing.append(eps)
-                elif answer.success and not phase.minimum and fooled_at is None:
-                    fooled_at = eps
-            if missing:
-                todo[image] = () if phase.minimum else tuple(missing)
-        return todo, repeats
 
     def _subjects(
         self, phase: Phase, todo: dict[str, tuple[float, ...]], meter: Meter
@@ -294,6 +271,45 @@ class Worker:
             self._pending.popleft()
             self._journal.append(line)
             self._ledger.add(line)
+
+
+def open_questions(
+    ledger: Ledger,
+    phase: Phase,
+    phases: tuple[Phase, ...],
+    selected: set[str],
+    *,
+    misclassified: bool,
+) -> tuple[dict[str, tuple[float, ...]], dict[tuple[str, float], float]]:
+    """(image -> budgets to be answered; (image, larger eps) -> smaller eps that answers it).
+
+    A minimum-norm attack answers every budget at once (its images have no budgets), so in a cascade
+    it sees whatever still stands at one of them.
+    """
+    before = {eps: ledger.before(phases, phase, eps) for eps in phase.eps}
+    answers = {eps: ledger.of(phase, eps) for eps in phase.eps}
+    todo: dict[str, tuple[float, ...]] = {}
+    repeats: dict[tuple[str, float], float] = {}
+    for image, clean in ledger.evaluated():
+        if image not in selected or clean.prediction is None:
+            continue
+        wrong = misclassified and clean.label != clean.target
+        if not clean.attacked and not (wrong and not clean.correct):
+            continue
+        standing = [eps for eps in phase.eps if image not in before[eps]]
+        missing: list[float] = []
+        fooled_at: float | None = None
+        for eps in standing:
+            answer = answers[eps].get(image)
+            if answer is None and fooled_at is not None:
+                repeats[image, eps] = fooled_at
+            elif answer is None:
+                missing.append(eps)
+            elif answer.success and not phase.minimum and fooled_at is None:
+                fooled_at = eps
+        if missing:
+            todo[image] = () if phase.minimum else tuple(missing)
+    return todo, repeats
 
 
 def _counts(phase: Phase, outcome: Outcome) -> bool:

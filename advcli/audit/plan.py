@@ -13,12 +13,12 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict
 
 from advcli.attacks.base import Attack
-from advcli.attacks.registry import attack_class, parse_spec
+from advcli.attacks.registry import parse_spec
+from advcli.audit.presets import preset_specs
 from advcli.errors import UsageError
 from advcli.threats.budget import Norm, check_eps, default_eps, format_eps, same_eps, whole_levels
 
 __all__ = [
-    "PRESETS",
     "AuditConfig",
     "Phase",
     "Target",
@@ -32,10 +32,10 @@ __all__ = [
 
 _LEVEL_SLACK = 1e-3  # of an 8-bit level: how far a rounded decimal may lie over a whole one
 
-Target = int | Literal["least-likely", "next"]
+# What --curve runs unless told otherwise: a minimum-norm attack that does well in its norm
+CURVE_ATTACKS: dict[Norm, str] = {"linf": "fmn", "l2": "ddn", "l1": "pdpgd", "l0": "sigma-zero"}
 
-# preset -> attacks in order; those without a form in the norm are passed over
-PRESETS: dict[str, tuple[str, ...]] = {"quick": ("noise", "fgsm", "fgm", "pgd")}
+Target = int | Literal["least-likely", "next"]
 
 
 class AuditConfig(BaseModel):
@@ -73,6 +73,7 @@ class AuditConfig(BaseModel):
     save_images: bool = False
     only_fooled: bool = False
     include_misclassified: bool = False
+    curve: bool = False
 
 
 @dataclass(frozen=True)
@@ -127,16 +128,25 @@ def draft_phases(config: AuditConfig) -> tuple[Phase, ...]:
             "--preset and --attack exclude each other",
             "a preset is a cascade; repeat -a for attacks that each see every image",
         )
-    preset = config.preset
-    if preset is None and not config.attacks and config.command == "evaluate":
+    preset, attacks = config.preset, config.attacks
+    if preset is None and not attacks and config.curve:
+        attacks = (CURVE_ATTACKS[config.norm or "linf"],)
+    if preset is None and not attacks and config.command == "evaluate":
         preset = "quick"
     if preset is not None:
-        phases = [_phase(config, spec, cascade=True) for spec in _preset_specs(preset, config.norm)]
+        specs, cascade = preset_specs(preset, config.norm)
+        phases = [_phase(config, spec, cascade=cascade) for spec in specs]
     else:
-        phases = [_phase(config, spec, cascade=False) for spec in config.attacks or ("pgd",)]
+        phases = [_phase(config, spec, cascade=False) for spec in attacks or ("pgd",)]
     if config.targeted is not None:
         _check_targetable(phases, preset)
-    return merge(phases)
+    merged = merge(phases)
+    if config.curve and not any(phase.minimum or len(phase.eps) > 1 for phase in merged):
+        raise UsageError(
+            "--curve: a curve needs distances, and these attacks are run at one eps",
+            "add a minimum-norm attack (-a fmn), or several budgets (--eps 1/255,2/255,4/255)",
+        )
+    return merged
 
 
 def resolve(phases: Iterable[Phase], input_shape: Sequence[int]) -> tuple[Phase, ...]:
@@ -184,19 +194,6 @@ def merge(phases: Iterable[Phase]) -> tuple[Phase, ...]:
         eps += [new for new in phase.eps if not any(same_eps(new, old) for old in eps)]
         merged[key] = replace(before, eps=tuple(sorted(eps)))
     return tuple(merged.values())
-
-
-def _preset_specs(name: str, norm: Norm | None) -> list[str]:
-    norm = norm or "linf"
-    names = [attack for attack in PRESETS[name] if norm in attack_class(attack).norms]
-    if "fgsm" in names and "fgm" in names:  # in Linf they are one attack
-        names.remove("fgm")
-    if not any(attack_class(attack).access == "gradient" for attack in names):
-        raise UsageError(
-            f"the preset '{name}' has no {norm} form",
-            "name attacks by -a; `advcli attacks` lists the norms of each",
-        )
-    return [f"{attack}:norm={norm}" for attack in names]
 
 
 def _phase(config: AuditConfig, spec: str, *, cascade: bool) -> Phase:

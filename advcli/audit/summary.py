@@ -11,6 +11,7 @@ from typing import Any
 import advcli
 from advcli.audit import gates as gating
 from advcli.audit import soundness
+from advcli.audit.curve import curves
 from advcli.audit.ledger import Answer, Clean, Ledger
 from advcli.audit.plan import Phase
 from advcli.audit.statistics import median_distance, proportion, wilson
@@ -71,6 +72,7 @@ def summarise(run: dict[str, Any], ledger: Ledger) -> dict[str, Any]:
             for row in _rows(run, ledger, phases, phase, stored["options"])
         ],
         "worst_case": [],
+        "curve": _curve(run, ledger, phases),
         "natural": [],
         "per_class": [],
         "soundness": {"verdict": soundness.verdict(findings), "findings": findings},
@@ -94,6 +96,17 @@ def summarise(run: dict[str, Any], ledger: Ledger) -> dict[str, Any]:
     asked = [gating.parse_gate(text) for text in run["config"]["fail_under"]]
     summary |= gating.judge(asked, summary, exit_zero=run["config"]["exit_zero"])
     return summary
+
+
+def _curve(run: dict[str, Any], ledger: Ledger, phases: Sequence[Phase]) -> list[dict[str, Any]]:
+    if not run["config"].get("curve"):
+        return []
+    return curves(
+        ledger,
+        phases,
+        whole_levels=run["config"]["pixels"] == "uint8",
+        worst_case=run["config"]["targeted"] is None,
+    )
 
 
 def _images(run: dict[str, Any], ledger: Ledger, evaluated: int) -> dict[str, Any]:
@@ -146,7 +159,7 @@ def _rows(
         standing = count(ledger, phases, phase, eps)
         answers = ledger.of(phase, eps)
         before = ledger.before(phases, phase, eps)
-        forwards, gradients = ledger.calls(phase, eps)
+        forwards, gradients, images = ledger.calls(phase, eps)
         yield {
             "attack": phase.spec,
             "options": options,
@@ -167,6 +180,8 @@ def _rows(
             ),
             "forwards": forwards,
             "gradients": gradients,
+            "forwards_per_image": proportion(forwards, images),
+            "gradients_per_image": proportion(gradients, images),
             "seconds": timing["seconds"],
             "images_per_second": timing["images"] / timing["seconds"]
             if timing["seconds"]

@@ -21,6 +21,12 @@ __all__ = ["command"]
 @click.argument("model")
 @click.argument("images")
 @audit_options
+@click.option(
+    "--curve",
+    is_flag=True,
+    help="Also robust accuracy over a whole range of eps, from the distances that minimum-norm "
+    "attacks find; alone it runs one of them (linf: fmn).",
+)
 @click.option("--save-images", is_flag=True, help="Write clean and perturbed images into --out.")
 @images_options
 @model_options
@@ -35,6 +41,8 @@ def command(ctx: click.Context, /, **options: Any) -> int:
     \b
     advcli evaluate model.h5 test/ --eps 2/255,8/255
     advcli evaluate model.h5 test/ -a pgd:steps=100 -a cw --limit 200
+    advcli evaluate model.h5 test/ --preset autoattack --limit 200
+    advcli evaluate model.h5 test/ --curve
     advcli evaluate model.h5 test/ --fail-under 40 --out run/ -r report.md
     """
     from advcli.cli.running import run_audit

@@ -177,9 +177,10 @@ def audit_options(function: F) -> F:
         ),
         click.option(
             "--preset",
-            type=click.Choice(["quick"]),
-            help="A cascade: each attack sees what the ones before it left. "
-            "quick = noise, fgsm, pgd.",
+            metavar="NAME[:version=…]",
+            type=Parsed("PRESET", "advcli.audit.presets", "parse_preset", keep_text=True),
+            help="A cascade: each attack sees what the ones before it left. quick = noise, fgsm, "
+            "pgd; autoattack[:version=standard|plus|rand] = the protocol of record.",
         ),
         click.option(
             "--norm",

@@ -30,6 +30,8 @@ COLUMNS = (
     "median_distance",
     "forwards",
     "gradients",
+    "forwards_per_image",
+    "gradients_per_image",
     "seconds",
     "verdict",
 )
@@ -39,7 +41,8 @@ _FORMULA = ("=", "+", "-", "@", "＝", "＋", "－", "＠")
 def render(summary: dict[str, Any]) -> str:
     """The figures as CSV with a header row and Unix line ends; fractions are not rounded.
 
-    Sections: `clean`, `attack`, `worst case`, `class`, `gate` (its threshold is in the name).
+    Sections: `clean`, `attack`, `worst case`, `curve`, `class`, `gate` (its threshold is in the
+    name).
     `kind` tells the rows of a class apart (`clean`, `worst case`), and says `untargeted` or
     `targeted` of an attack: there `broken` are labels lost, success_rate · attempted are hits.
     """
@@ -82,6 +85,10 @@ def _rows(summary: dict[str, Any]) -> Iterator[dict[str, Any]]:
     for row in summary["worst_case"]:
         known = {key: row[key] for key in COLUMNS if key in row}
         yield {"section": "worst case", "name": "worst case", **known, **_interval(row["ci95"])}
+    for curve in summary["curve"]:
+        names = {"section": "curve", "name": curve["attack"], "norm": curve["norm"]}
+        for point in curve["points"]:
+            yield {**names, **point, "total": clean["total"]}
     for entry in summary["per_class"]:
         yield {
             "section": "class",

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from advcli.images.text import printable
 from advcli.threats.budget import format_eps
 
 __all__ = [
     "budget",
+    "calls",
+    "calls_note",
+    "curve_tables",
     "distance",
     "fooled",
     "interval",
@@ -17,10 +20,12 @@ __all__ = [
     "legend",
     "percent",
     "resized_note",
+    "sparkline",
     "target",
     "verdict",
 ]
 
+_BARS = "▁▂▃▄▅▆▇█"
 _VERDICTS = {
     "pass": "PASS: every gate holds",
     "fail": "FAIL: the model is not robust enough",
@@ -101,7 +106,77 @@ def legend(summary: dict[str, Any]) -> list[str]:
         "median: distance of the attacked images, those that withstood counting as infinitely "
         "far (– where half or more did)"
     )
-    return lines
+    return [*lines, *filter(None, [calls_note(summary)])]
+
+
+def calls(row: dict[str, Any]) -> str:
+    """`20.5 / 19.5`: forwards and gradients per attacked image, – where none was."""
+    if row["forwards_per_image"] is None:
+        return "–"
+    return f"{_count(row['forwards_per_image'])} / {_count(row['gradients_per_image'])}"
+
+
+def calls_note(summary: dict[str, Any]) -> str:
+    """What each attack asked of the model per attacked image; several eps of one follow in order.
+
+    A minimum-norm attack is run once, whatever its eps.
+    """
+    found: dict[tuple[str, str], list[str]] = {}
+    for row in summary["attacks"]:
+        if row["forwards_per_image"] is not None:
+            shown = found.setdefault((row["attack"], row["norm"]), [])
+            if calls(row) not in shown:
+                shown.append(calls(row))
+    if not found:
+        return ""
+    several = len({norm for _, norm in found}) > 1
+    listed = "; ".join(
+        f"{attack}{f' {norm}' if several else ''} {', '.join(shown)}"
+        for (attack, norm), shown in found.items()
+    )
+    return f"model calls per attacked image, forwards / gradients: {listed}"
+
+
+def _count(value: float) -> str:
+    return f"{value:.3g}" if value < 100 else f"{value:,.0f}"
+
+
+class CurveTable(NamedTuple):
+    """The curves of one norm: `eps` are the columns, `rows` (attack, figures, sparkline)."""
+
+    norm: str
+    eps: list[str]
+    rows: list[tuple[str, list[str], str]]
+
+
+def curve_tables(summary: dict[str, Any], columns: int) -> list[CurveTable]:
+    """The curves, at `columns` budgets at most; – where an attack was not run at one."""
+    tables = []
+    for norm in dict.fromkeys(curve["norm"] for curve in summary["curve"]):
+        curves = [curve for curve in summary["curve"] if curve["norm"] == norm]
+        chosen = _spread(sorted({p["eps"] for c in curves for p in c["points"]}), columns)
+        rows = []
+        for curve in curves:
+            at = {point["eps"]: point["robust_accuracy"] for point in curve["points"]}
+            cells = [percent(at[eps]) if eps in at else "–" for eps in chosen]
+            rows.append((curve["attack"], cells, sparkline(list(at.values()))))
+        tables.append(CurveTable(norm, [format_eps(eps) for eps in chosen], rows))
+    return tables
+
+
+def _spread(values: list[float], count: int) -> list[float]:
+    """At most `count` of the values behind the first, evenly by place, the last among them."""
+    many = min(count, len(values) - 1)
+    return [values[round(i * (len(values) - 1) / many)] for i in range(1, many + 1)]
+
+
+def sparkline(shares: Sequence[float | None], width: int = 16) -> str:
+    """Fractions of 1 as a row of bars; too few are better read as figures."""
+    if len(shares) < width // 2:
+        return ""
+    known = [0.0 if share is None else share for share in shares]
+    picked = [known[round(i * (len(known) - 1) / (width - 1))] for i in range(width)]
+    return "".join(_BARS[min(int(share * len(_BARS)), len(_BARS) - 1)] for share in picked)
 
 
 def labels_note(summary: dict[str, Any]) -> str:

@@ -11,6 +11,7 @@ from advcli.reports import figures
 
 __all__ = ["render"]
 
+_CURVE_COLUMNS = 10
 _SPECIAL = re.compile(r"([\\`*_{}\[\]()<>#+!|~&@:-])")
 
 
@@ -51,23 +52,30 @@ def _lines(summary: dict[str, Any]) -> Iterator[str]:
             figures.fooled(summary, row),
             str(row["errors"]),
             figures.distance(row["median_distance"], row["norm"]),
+            figures.calls(row),
         ]
         for row in summary["attacks"]
     ]
     first = ["clean", "–", figures.percent(clean["accuracy"]), figures.interval(clean["ci95"])]
-    rows.insert(0, [*first, "–", "–", str(clean["errors"]), "–"])
+    rows.insert(0, [*first, "–", "–", str(clean["errors"]), "–", "–"])
     for row in summary["worst_case"]:
         figure = [figures.percent(row["robust_accuracy"]), figures.interval(row["ci95"])]
         bold = [f"**{cell}**" for cell in figure]
-        rows.append(
-            ["**worst case**", figures.budget(row["norm"], row["eps"]), *bold, "–", "–", "–", "–"]
-        )
+        at = figures.budget(row["norm"], row["eps"])
+        rows.append(["**worst case**", at, *bold, "–", "–", "–", "–", "–"])
     fooled = "fooled" if figures.target(summary) is None else "hits"
     head = ["attack", "budget", "robust", "95 %", "success", fooled, "errors", "median distance"]
-    yield from _table(head, rows)
+    yield from _table([*head, "calls per image"], rows)
     for line in figures.legend(summary):
         yield ""
         yield escaped(line[0].upper() + line[1:]) + "."
+    for table in figures.curve_tables(summary, _CURVE_COLUMNS):
+        yield ""
+        yield f"Robust accuracy over eps in {table.norm}:"
+        yield ""
+        yield from _table(
+            ["attack", *table.eps], [[escaped(attack), *cells] for attack, cells, _ in table.rows]
+        )
     if summary["gates"]:
         yield ""
         yield from _table(

@@ -16,6 +16,7 @@ from advcli.reports import figures
 __all__ = ["console_text", "render"]
 
 PIPE_WIDTH = 10_000
+_CURVE_COLUMNS = 5
 _STYLES = {"pass": "bold green", "fail": "bold red", "inconclusive": "bold yellow", "none": "bold"}
 
 
@@ -44,6 +45,8 @@ def render(summary: dict[str, Any], *, width: int | None = None, color: bool = F
     `width`: columns of the screen, None in a pipe.
     """
     parts: list[Any] = [_heading(summary), Text(), _table(summary)]
+    for table in figures.curve_tables(summary, _CURVE_COLUMNS):
+        parts += [Text(), _curve(table)]
     parts += [Text(), *(Text(line, style="dim") for line in figures.legend(summary))]
     if summary["gates"]:
         parts += [Text(), *map(_gate, summary["gates"])]
@@ -102,6 +105,20 @@ def _table(summary: dict[str, Any]) -> Table:
             figures.interval(row["ci95"]),
             style="bold",
         )
+    return table
+
+
+def _curve(curves: figures.CurveTable) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, collapse_padding=True)
+    table.add_column(f"robust at {curves.norm}", overflow="fold", min_width=10)
+    for eps in curves.eps:
+        table.add_column(eps, justify="right", no_wrap=True)
+    drawn = any(line for _, _, line in curves.rows)
+    if drawn:
+        table.add_column(f"0 … {curves.eps[-1]}", no_wrap=True)
+    for attack, cells, line in curves.rows:
+        bold = "bold" if attack == "worst case" else ""
+        table.add_row(attack, *cells, *([line] if drawn else []), style=bold)
     return table
 
 

@@ -12,13 +12,13 @@ from .support import answer, clean, phase, run_of, summary_of
 # fmt: off
 TOP = [
     "schema_version", "advcli_version", "verdict", "exit_code", "model", "images", "pixels",
-    "clean", "attacks", "worst_case", "natural", "per_class", "soundness", "gates", "engine",
-    "provenance",
+    "clean", "attacks", "worst_case", "curve", "natural", "per_class", "soundness", "gates",
+    "engine", "provenance",
 ]
 ROW = [
     "attack", "options", "norm", "eps", "robust_accuracy", "success_rate", "robust", "broken",
-    "errors", "attempted", "total", "ci95", "median_distance", "forwards", "gradients", "seconds",
-    "images_per_second",
+    "errors", "attempted", "total", "ci95", "median_distance", "forwards", "gradients",
+    "forwards_per_image", "gradients_per_image", "seconds", "images_per_second",
 ]
 # fmt: on
 

@@ -206,3 +206,73 @@ def test_reports_are_written(tmp_path: Path) -> None:
         path = tmp_path / "new" / f"report{name}"
         files.write_report(path, found)
         assert path.read_text() == files.render(found, format_name)
+
+
+def curve_summary() -> dict[str, Any]:
+    lines = [clean(f"{i}", 0, 0) for i in range(80)]
+    for i in range(80):
+        lines.append(
+            answer(f"{i}", 1, success=True, attack="hopskipjump", eps=None, distance=i / 255)
+        )
+        lines.append(answer(f"{i}", int(i < 20), success=i < 20, eps=20 / 255, distance=20 / 255))
+    asked = [phase("hopskipjump", eps=(20 / 255,)), phase(eps=(20 / 255,))]
+    return summary_of(lines, asked, curve=True)
+
+
+def test_a_curve_in_80_columns_in_a_pipe_and_without_colour() -> None:
+    found = curve_summary()
+    for width in (80, None):
+        text = terminal.render(found, width=width)
+        lines = text.splitlines()
+        head = next(i for i, line in enumerate(lines) if line.startswith("robust at linf"))
+        table = lines[head : head + 5]
+        assert max(map(len, table)) <= 80
+        assert [line.split()[0] for line in table[2:]] == ["hopskipjump", "pgd", "worst"]
+        columns = re.findall(r"(\d+)/255", table[0])[:-1]
+        assert len(columns) == 5
+        shares = re.findall(r"([\d.]+) %", table[2])
+        assert shares == [f"{100 * max(0, 79 - int(eps)) / 80:.1f}" for eps in columns]
+        assert re.search("█▇+▆+▅+▄+▃+▂+▁+$", table[2])
+        assert not ANSI.search(text)
+        assert "…" not in text.replace("0 … ", "")
+    assert ANSI.search(terminal.render(found, width=80, color=True))
+
+
+def test_a_curve_in_csv_and_markdown() -> None:
+    found = curve_summary()
+    rows = [
+        r
+        for r in csv.DictReader(io.StringIO(files.render(found, "csv")))
+        if r["section"] == "curve"
+    ]
+    points = {
+        (c["attack"], p["eps"]): p["robust_accuracy"] for c in found["curve"] for p in c["points"]
+    }
+    assert {(r["name"], float(r["eps"])): float(r["robust_accuracy"]) for r in rows} == points
+    text = files.render(found, "markdown")
+    assert "Robust accuracy over eps in linf:" in text
+    head = next(
+        line
+        for line in text.splitlines()
+        if line.startswith("| attack | ") and "budget" not in line
+    )
+    assert head.count("|") == 12
+    assert "\n| worst case | " in text
+
+
+def test_what_an_attack_cost_per_image() -> None:
+    found = summary()
+    assert "forwards / gradients: pgd 3 / 2" in terminal.render(found)
+    markdown = files.render(found, "markdown")
+    assert next(line for line in markdown.splitlines() if line.startswith("| pgd")).endswith(
+        "| 3 / 2 |"
+    )
+    (row,) = [
+        r
+        for r in csv.DictReader(io.StringIO(files.render(found, "csv")))
+        if r["section"] == "attack"
+    ]
+    assert (float(row["forwards_per_image"]), float(row["gradients_per_image"])) == (3, 2)
+    none = summary_of([clean("a", 0, 1)], [phase()])
+    assert "model calls" not in terminal.render(none)
+    assert files.render(none, "markdown")

@@ -1,0 +1,103 @@
+"""Presets: attacks in a fixed order, as a cascade unless the preset says otherwise.
+
+A preset is a line in `_TABLE`: its versions, and for each the attacks in every norm that it has.
+Options stand where the attack's own defaults are not meant.
+"""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass
+
+from advcli.errors import UsageError
+from advcli.threats.budget import Norm
+
+__all__ = ["PRESETS", "Preset", "parse_preset", "preset_specs"]
+
+_Versions = dict[str, dict[Norm, tuple[str, ...]]]
+
+
+@dataclass(frozen=True)
+class Preset:
+    """`versions`: the first one is the default. `cascade`: each attack sees what the ones before
+    it left standing; otherwise every attack sees every image."""
+
+    summary: str
+    versions: _Versions
+    cascade: bool = True
+
+
+# The authors' composition (fra31/auto-attack, autoattack.py, set_version), in its order. In L1
+# their targeted APGD has 5 targets and the untargeted one 5 restarts, in `standard` alone.
+_AUTOATTACK: _Versions = {
+    "standard": {
+        "linf": ("apgd", "apgd-t", "fab-t", "square"),
+        "l2": ("apgd", "apgd-t", "fab-t", "square"),
+        "l1": ("apgd:restarts=5", "apgd-t:targets=5", "fab-t", "square"),
+    },
+    "plus": dict.fromkeys(
+        ("linf", "l2", "l1"),
+        (
+            "apgd:restarts=5",
+            "apgd:loss=dlr,restarts=5",
+            "fab:restarts=5",
+            "square",
+            "apgd-t",
+            "fab-t",
+        ),
+    ),
+    "rand": dict.fromkeys(("linf", "l2", "l1"), ("apgd:eot=20", "apgd:loss=dlr,eot=20")),
+}
+
+PRESETS: dict[str, Preset] = {
+    "quick": Preset(
+        "noise, one gradient step, PGD",
+        {
+            "": {
+                "linf": ("noise", "fgsm", "pgd"),
+                "l2": ("noise", "fgm", "pgd"),
+                "l1": ("noise", "fgm", "pgd"),
+            }
+        },
+    ),
+    "autoattack": Preset(
+        "the protocol of record: APGD-CE, APGD-T, FAB-T, Square; version=standard|plus|rand",
+        _AUTOATTACK,
+    ),
+}
+
+
+def parse_preset(text: str) -> tuple[Preset, dict[Norm, tuple[str, ...]]]:
+    """`name[:version=…]` -> the preset, and the attacks of that version in each norm."""
+    name, _, tail = text.strip().partition(":")
+    if name not in PRESETS:
+        near = difflib.get_close_matches(name, PRESETS, n=1, cutoff=0.4)
+        hint = f"did you mean '{near[0]}'? " if near else ""
+        raise UsageError(f"unknown preset '{name}'", f"{hint}presets: {', '.join(PRESETS)}")
+    preset = PRESETS[name]
+    if not tail:
+        return preset, next(iter(preset.versions.values()))
+    key, _, version = (part.strip() for part in tail.partition("="))
+    if key != "version" or version not in preset.versions or not version:
+        known = [version for version in preset.versions if version]
+        raise UsageError(
+            f"'{tail}' is no option of the preset '{name}'",
+            f"write {name}:version={'|'.join(known)}" if known else f"write --preset {name}",
+        )
+    return preset, preset.versions[version]
+
+
+def preset_specs(text: str, norm: Norm | None) -> tuple[list[str], bool]:
+    """(attack specs with their norm, whether they form a cascade); no norm means Linf."""
+    preset, attacks = parse_preset(text)
+    norm = norm or "linf"
+    if norm not in attacks:
+        raise UsageError(
+            f"the preset '{text}' has no {norm} form",
+            f"its norms: {', '.join(attacks)}; or name attacks by -a",
+        )
+    return [_with_norm(spec, norm) for spec in attacks[norm]], preset.cascade
+
+
+def _with_norm(spec: str, norm: Norm) -> str:
+    return f"{spec}{',' if ':' in spec else ':'}norm={norm}"
