@@ -72,10 +72,9 @@ class Step(NamedTuple):
     done: Tensor
 
 
-class Attack(BaseModel, ABC):
-    """The settings of an attack; every field is an option `name:field=value` with help and range.
-
-    A subclass is final. Its module's docstring is what `advcli attacks NAME` prints.
+class Settings(BaseModel, ABC):
+    """What every attack states of itself; each field is an option `name:field=value` with its help
+    and range. The module's docstring is what `advcli attacks NAME` prints.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -100,6 +99,14 @@ class Attack(BaseModel, ABC):
         ]
         return self.name + (":" + ",".join(changed) if changed else "")
 
+    @abstractmethod
+    def cost(self, space: Space) -> tuple[int, int]:
+        """(forwards, gradients) per image and eps at most, restarts included, confirmations not."""
+
+
+class Attack(Settings):
+    """An attack on one image at a time; a subclass is final."""
+
     def siblings(self, classes: int) -> int:
         """Jobs per image and eps on a model of `classes` (`Row.restart` tells them apart).
 
@@ -114,10 +121,6 @@ class Attack(BaseModel, ABC):
     @abstractmethod
     def length(self, space: Space) -> int:
         """The most steps that a job takes."""
-
-    @abstractmethod
-    def cost(self, space: Space) -> tuple[int, int]:
-        """(forwards, gradients) per image and eps at most, restarts included, confirmations not."""
 
     @abstractmethod
     def init(self, row: Row, space: Space, random: Random) -> Any:
