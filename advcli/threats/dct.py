@@ -13,13 +13,13 @@ from advcli.lazy import Tensor, tf
 
 def dct2(x: Tensor) -> Tensor:
     """Pixels […, H, W, C] -> coefficients, each channel for itself."""
-    return _both_ways(x, _basis(int(x.shape[-3])), _basis(int(x.shape[-2])))
+    return _both_ways(x, basis(int(x.shape[-3])), basis(int(x.shape[-2])))
 
 
 def idct2(coefficients: Tensor) -> Tensor:
     """Coefficients […, H, W, C] -> pixels."""
     height, width = int(coefficients.shape[-3]), int(coefficients.shape[-2])
-    return _both_ways(coefficients, _basis(height).T, _basis(width).T)
+    return _both_ways(coefficients, basis(height).T, basis(width).T)
 
 
 def frequencies(height: int, width: int) -> np.ndarray:
@@ -36,8 +36,8 @@ def lowest(height: int, width: int, share: float) -> np.ndarray:
     return mask.reshape(height, width)
 
 
-def _basis(n: int) -> np.ndarray:
-    """float32 [n, n]: row k is the k-th cosine."""
+def basis(n: int) -> np.ndarray:
+    """float32 [n, n]: row k is the k-th cosine, of unit length."""
     k, i = np.arange(n)[:, None], np.arange(n)[None]
     rows = np.sqrt(2.0 / n) * np.cos(np.pi * (i + 0.5) * k / n)
     rows[0] /= np.sqrt(2.0)
