@@ -49,8 +49,8 @@ _KERAS_ERRORS = (
 
 
 @dataclass(frozen=True)
-class LoadedModel:
-    """A Keras model with what its file told: how it was mended, what it takes, how it ends.
+class Network:
+    """A Keras model of any kind, with what its file told and how it was mended.
 
     `runs` lists the code of the file's own that ran (empty unless the user allowed it).
     """
@@ -60,6 +60,12 @@ class LoadedModel:
     model: Any = field(repr=False)
     rules: tuple[str, ...]
     runs: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class LoadedModel(Network):
+    """An image classifier: also what it takes, and how it ends."""
+
     image: ImageInput
     head: Head
 
@@ -73,6 +79,17 @@ def load(
     - `output`: name or index of the classification output, needed where a model has several.
     - `allow_unsafe`: run the code that the file carries.
     """
+    network = load_network(path, allow_unsafe=allow_unsafe)
+    where = shown(network.header.path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        image = image_input(where, network.model)
+        head = find_head(where, network.model, output=output, loss=network.header.loss)
+    return LoadedModel(**vars(network), image=image, head=head)
+
+
+def load_network(path: str | Path, *, allow_unsafe: bool = False) -> Network:
+    """Loads whatever Keras model a file holds, under the same safeguards as `load`."""
     header = read_header(path)
     runs = scan(header, allow_unsafe=allow_unsafe)
     config, rules = normalise(header.config)
@@ -90,14 +107,12 @@ def load(
                 "a model of custom layers, or a damaged file; try to load it in Keras "
                 f"(saved by Keras {header.keras_version or 'of unknown version'})",
             ) from error
-        if not getattr(model, "inputs", None) or not getattr(model, "outputs", None):
-            raise ModelError(
-                f"{where}: its configuration states no input shape",
-                "call the model once on an image before saving it",
-            )
-        image = image_input(where, model)
-        head = find_head(where, model, output=output, loss=header.loss)
-    return LoadedModel(header, config, model, rules, runs, image, head)
+    if not getattr(model, "inputs", None) or not getattr(model, "outputs", None):
+        raise ModelError(
+            f"{where}: its configuration states no input shape",
+            "call the model once on an image before saving it",
+        )
+    return Network(header, config, model, rules, runs)
 
 
 def _first_line(error: BaseException) -> str:
