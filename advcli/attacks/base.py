@@ -19,7 +19,7 @@ from advcli.threats.randomness import Random
 from advcli.threats.space import Space
 
 Access = Literal["none", "decision", "scores", "gradient"]
-Kind = Literal["budget", "minimum-norm"]
+Kind = Literal["budget", "minimum-norm", "natural"]
 LossFunction = Any  # (logits [S, K], Goal) -> [S], ascended
 
 
