@@ -21,6 +21,9 @@ _MODULES = {
     "bim": "bim",
     "pgd": "pgd",
     "cw": "cw",
+    "ead": "ead",
+    "deepfool": "deepfool",
+    "fab-t": "fab_t",
     "hopskipjump": "hopskipjump",
 }
 NAMES: tuple[str, ...] = tuple(_MODULES)

@@ -36,7 +36,19 @@ EXPECTED: dict[str, Expected] = {
     "cw": Expected(
         fast="cw:steps=300,searches=7",
         tiny="cw:steps=20,searches=2",
-        bounds={"l2": (1.02, 1.10, 9000)},
+        bounds={"l2": (1.02, 1.10, 9000), "linf": (1.02, 1.10, 3000)},
+    ),
+    "ead": Expected(
+        fast="ead:steps=300,searches=5",
+        tiny="ead:steps=20,searches=2",
+        bounds={"l1": (1.02, 1.10, 9010)},
+    ),
+    # the overshoot alone is 1.02
+    "deepfool": Expected(bounds=dict.fromkeys(("l2", "linf"), (1.03, 1.10, 30))),
+    "fab-t": Expected(
+        fast="fab-t:iterations=30",
+        tiny="fab-t:iterations=4,targets=2,restarts=2",
+        bounds=dict.fromkeys(("linf", "l2", "l1"), (1.02, 1.10, 1810)),
     ),
     "hopskipjump": Expected(
         fast="hopskipjump:iterations=12",
