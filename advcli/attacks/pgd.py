@@ -103,21 +103,35 @@ class PGD(Attack):
 
         _, g, z = oracle.gradient(state.x, loss)
         scouts = self._scouts(row, int(z.shape[-1]))
-        scouting = k < scouts
+        x = self._moved(row, state.x, g, k - scouts, scouts, space)
+        moved = state._replace(x=x)
+        # most steps are the descent's, and have nothing to do with the state of the scouts
+        state = tf.cond(
+            tf.reduce_any(k <= scouts),
+            lambda: self._scouted(row, state, g, z, k, scouts, x, space),
+            lambda: moved,
+        )
+        return Step(state, _never(k))
+
+    def _scouted(
+        self,
+        row: Row,
+        state: State,
+        g: Tensor,
+        z: Tensor,
+        k: Tensor,
+        scouts: Tensor,
+        x: Tensor,
+        space: Space,
+    ) -> State:
         reached = margin(z, row.goal)
         better = (k > 0) & (k <= scouts) & (reached > state.score)
         best = select(better, state.x, state.best)
-
-        x = self._moved(row, state.x, g, k - scouts, scouts, space)
         # the descent begins at the best scouted point; its gradient is known only if it is this one
         x = select((k == scouts) & (scouts > 0) & ~better, best, x)
-        x = tf.cond(
-            tf.reduce_any(scouting),
-            lambda: select(scouting, space.farthest(g, row.x0, row.eps), x),
-            lambda: x,
-        )
+        x = select(k < scouts, space.farthest(g, row.x0, row.eps), x)
         score = tf.where(better, reached, state.score)
-        return Step(State(x, best, score, self._rivals(row, z, state, k)), _never(k))
+        return State(x, best, score, self._rivals(row, z, state, k))
 
     def _most_scouts(self) -> int:
         """Half of the steps at most: the descent needs its own."""

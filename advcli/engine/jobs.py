@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -70,6 +70,20 @@ class EngineStats:
     gradients: int = 0
 
 
+def combined(parts: Iterable[EngineStats]) -> EngineStats:
+    """The figures of lanes that worked side by side: counts added up, times as a clock saw them."""
+    lanes = list(parts)
+    return EngineStats(
+        seconds=max(lane.seconds for lane in lanes),
+        trace_seconds=sum(lane.trace_seconds for lane in lanes),
+        model_seconds=sum(lane.model_seconds for lane in lanes) / len(lanes),
+        row_steps=sum(lane.row_steps for lane in lanes),
+        slot_steps=sum(lane.slot_steps for lane in lanes),
+        forwards=sum(lane.forwards for lane in lanes),
+        gradients=sum(lane.gradients for lane in lanes),
+    )
+
+
 @dataclass(slots=True)
 class Attempt:
     """The answer of one job: an image at one eps from one start."""
@@ -77,6 +91,7 @@ class Attempt:
     success: bool
     prediction: int
     point: np.ndarray
+    distance: dict[str, float]  # of `point`, in all norms
     score: float  # the margin reached: which failed attempt is worth keeping
     forwards: int
     gradients: int
@@ -100,13 +115,15 @@ class Chain:
     """All jobs of one image in their order: eps ascending, restarts within it.
 
     The first success in that order answers its eps and every larger one; what ran ahead of the
-    order in an idle slot is dropped uncounted.
+    order in an idle slot is dropped uncounted. With `transfer` all jobs of an eps are crafted on a
+    surrogate, and of their points the one with the highest margin there is judged, once.
     """
 
     subject: Subject
     restarts: int
     norm: Norm
     seed: int
+    transfer: bool = False
     launched: int = 0
     _settled: int = 0
     _ahead: dict[int, Attempt] = field(default_factory=dict)
@@ -151,27 +168,27 @@ class Chain:
             self._tried.append(attempt)
             place, restart = divmod(self._settled, self.restarts)
             self._settled += 1
-            if attempt.success:
+            last = restart == self.restarts - 1
+            if last and (self.transfer or not attempt.success):
+                attempt = max(self._tried, key=lambda tried: tried.score)
+            if last or (attempt.success and not self.transfer):
                 known.append(self._outcome(self._budgets[place], attempt))
-                known += self._repeats(place, attempt)
-                self._settled = self.length
-            elif restart == self.restarts - 1:
-                best = max(self._tried, key=lambda tried: tried.score)
-                known.append(self._outcome(self._budgets[place], best))
+                if attempt.success:
+                    known += self._repeats(place, attempt)
+                    self._settled = self.length
                 self._tried = []
         return known
 
     def _outcome(self, eps: float | None, answer: Attempt) -> Outcome:
-        from advcli.threats.space import distances
-
+        unasked = len(self._tried) - 1 if self.transfer else 0  # each came with a confirmation
         return Outcome(
             key=self.subject.key,
             eps=eps,
             success=answer.success,
             prediction=answer.prediction,
-            distance=distances(answer.point, _origin(self.subject.pixels, answer.point)),
+            distance=answer.distance,
             point=answer.point,
-            forwards=sum(tried.forwards for tried in self._tried),
+            forwards=sum(tried.forwards for tried in self._tried) - unasked,
             gradients=sum(tried.gradients for tried in self._tried),
             steps=sum(tried.steps for tried in self._tried),
             seed=self.seed,
@@ -199,9 +216,3 @@ class Chain:
             )
             for eps in self._budgets[place + 1 :]
         ]
-
-
-def _origin(pixels: np.ndarray, point: np.ndarray) -> np.ndarray:
-    if point.dtype == np.uint8:
-        return pixels
-    return pixels.astype(np.float32) / np.float32(255.0)

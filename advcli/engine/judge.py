@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from advcli.attacks.base import Access, LossFunction, Row, Slope
+from advcli.attacks.base import Access, LossFunction, Row, Slope, View
 from advcli.lazy import Tensor, tf
 from advcli.threats.grid import Grid
 from advcli.threats.losses import Goal, margin
-from advcli.threats.space import Space, select
+from advcli.threats.space import Bounds, Space, select
 
 # A margin below this share of the largest logit is float32 noise: another batch shape could undo it
 NOISE = 1e-5
@@ -56,20 +56,28 @@ class Judge:
         self,
         logits: Callable[[Tensor], Tensor],
         row: Row,
+        bounds: Bounds,
         active: Tensor,
         record: Record,
         space: Space,
         grid: Grid,
         access: Access,
         minimum_norm: bool,
+        *,
+        transfer: bool = False,
     ) -> None:
         self._logits = logits
         self._row = row
+        self._bounds = bounds
         self._active = active
         self._space = space
         self._grid = grid
         self._access = access
         self._minimum_norm = minimum_norm
+        # of a surrogate's points the one with the highest margin carries over best
+        self._strongest = transfer and not minimum_norm
+        # rounding cannot leave the ball there, so nothing has to be measured
+        self._always_inside = grid.pixels == "uint8" and space.norm == "linf" and not minimum_norm
         self.record = record
         self.resolution = 1.0 / 255.0 if grid.pixels == "uint8" else 0.0
 
@@ -80,21 +88,25 @@ class Judge:
     def decide(self, x: Tensor, used: Any = None) -> Tensor:
         return self._ask(x, used)[1]
 
-    def gradient(self, x: Tensor, loss: LossFunction) -> Slope:
+    def gradient(
+        self, x: Tensor, loss: LossFunction, view: View | None = None, plain: Tensor | None = None
+    ) -> Slope:
         self._allow("gradient")
         point = self.rounded(x)
         with tf.GradientTape() as tape:
             tape.watch(point)
-            z = self._logits(point)
+            z = self._logits(point if view is None else view(point))
             value = loss(z, self._row.goal)
             total = tf.reduce_sum(value)
         g = tape.gradient(total, point, unconnected_gradients=tf.UnconnectedGradients.ZERO)
-        finite = tf.reduce_all(tf.math.is_finite(g), axis=[1, 2, 3])
-        g = select(finite, g, tf.zeros_like(g))
-        zero = finite & tf.reduce_all(tf.equal(g, 0.0), axis=[1, 2, 3])
+        size = tf.reduce_sum(tf.abs(g), axis=[1, 2, 3])  # of every value, NaN and infinity shown
+        finite, zero = tf.math.is_finite(size), tf.equal(size, 0.0)
+        g = tf.cond(tf.reduce_all(finite), lambda: g, lambda: select(finite, g, tf.zeros_like(g)))
         one = tf.cast(self._active, tf.int32)
-        self._take(point[:, None], z[:, None], tf.ones_like(zero)[:, None])
+        plain = tf.ones_like(zero) if plain is None else plain
+        self._take(point[:, None], z[:, None], plain[:, None])
         self.record = self.record._replace(
+            forwards=self.record.forwards + tf.where(plain, 0, one),  # the others are counted
             gradients=self.record.gradients + one,
             stalled=self.record.stalled + one * tf.cast(zero, tf.int32),
             nonfinite=self.record.nonfinite | (self._active & ~finite),
@@ -103,6 +115,8 @@ class Judge:
 
     def rounded(self, x: Tensor) -> Tensor:
         """The point of the grid that is asked about in place of `x`, inside the box."""
+        if self._grid.pixels == "uint8" and self._space.norm == "linf" and len(x.shape) == 4:
+            return self._grid.snap(x, self._bounds)
         shape = self._space.shape
         width = 1 if len(x.shape) == 4 else int(x.shape[1])
         x0, eps = self._row.x0, self._row.eps
@@ -144,12 +158,17 @@ class Judge:
         used = used & self._active[:, None]
         finite = tf.reduce_all(tf.math.is_finite(z), axis=-1)
         reached = tf.where(finite, self._margins(z), float("-inf"))
-        away = self._space.distance(points, self._row.x0[:, None])
+        if self._always_inside:
+            away = tf.zeros_like(reached)
+        else:
+            away = self._space.distance(points, self._row.x0[:, None])
         met = used & finite & self._met(z)
         allowed = used & finite
-        if not self._minimum_norm:
+        if not self._minimum_norm and not self._always_inside:
             inside = away <= self._row.eps[:, None] * (1.0 + 1e-5) + 1e-7
             met, allowed = met & inside, allowed & inside
+        if self._strongest:
+            met = tf.zeros_like(met)
         any_met = tf.reduce_any(met, axis=1)
         if int(points.shape[1]) == 1:  # the common case, spared a search and a copy
             point, score, far = points[:, 0], reached[:, 0], away[:, 0]

@@ -18,7 +18,7 @@ from advcli.threats.budget import Norm
 from advcli.threats.grid import Grid, Pixels
 from advcli.threats.losses import Goal
 from advcli.threats.randomness import Random
-from advcli.threats.space import Space, select
+from advcli.threats.space import Bounds, Space, select
 
 IDLE, RUNNING, FOUND, ENDED = range(4)
 
@@ -27,6 +27,7 @@ class Carry(NamedTuple):
     """Everything that lives on the device between ticks; leading axis S."""
 
     row: Row
+    bounds: Bounds
     state: Any
     record: Record
     k: Tensor  # int32 [S], steps taken
@@ -34,7 +35,11 @@ class Carry(NamedTuple):
 
 
 class Orders(NamedTuple):
-    """What the host wants of a tick; NumPy on the host, leading axis S."""
+    """What the host wants of a tick; NumPy on the host, leading axis S.
+
+    On their way into the graph the fields from `pixels` on are cut down to the rows that are
+    refilled, unless XLA compiles it: that wants every shape to stay.
+    """
 
     refill: Any  # bool: start the job described by the other fields
     resume: Any  # bool: the success was not confirmed; go on
@@ -79,6 +84,8 @@ class Slots:
         slots: int,
         pixels: Pixels,
         jit_compile: bool,
+        *,
+        transfer: bool = False,
     ) -> None:
         self._logits = logits
         self._attack = attack
@@ -87,10 +94,11 @@ class Slots:
         self.slots = slots
         self.length = attack.length(self._space)
         self.minimum_norm = attack.kind == "minimum-norm"
+        self.transfer = transfer  # `logits` are a surrogate's: success on it ends nothing
         self.agrees: dict[int, bool] = {}  # width -> whether it computes what the full one does
         self._jit = jit_compile
         jit = True if jit_compile else None
-        self._begin = tf.function(self._start, jit_compile=jit, autograph=False)
+        self._begin = tf.function(self._new, jit_compile=jit, autograph=False)
         self._advance = self._step
         if not jit_compile:
             # Inlined into the loop, oneDNN's rewrite of some gradients (max pooling's) is missed
@@ -99,10 +107,12 @@ class Slots:
                 self._step, autograph=False, experimental_attributes={"_noinline": True}
             )
         self._compiled: Any = None
+        self._gathered: Any = None
 
     def start(self, orders: Orders) -> Carry:
         """Idle slots, and the tick compiled for them."""
-        carry: Carry = self._begin(orders)
+        fresh = self._begin(Orders(*(tf.constant(part) for part in orders)))
+        carry: Carry = fresh._replace(status=tf.zeros_like(fresh.status) + IDLE)
         if self._compiled is None and self._jit:
             self._compiled = tf.function(self._tick, jit_compile=True, autograph=False)
         elif self._compiled is None:  # one trace for every width
@@ -113,10 +123,16 @@ class Slots:
             number = tf.TensorSpec([], tf.int32)
             signature = (
                 tf.nest.map_structure(any_width, carry),
-                tf.nest.map_structure(any_width, orders),
+                tf.nest.map_structure(any_width, self._sent(orders)),
                 *(number, number, number),
             )
             self._compiled = tf.function(self._tick, autograph=False, input_signature=signature)
+            kept = tf.TensorSpec([None], tf.int32)
+            self._gathered = tf.function(
+                lambda carry, kept: tf.nest.map_structure(lambda t: tf.gather(t, kept), carry),
+                autograph=False,
+                input_signature=(signature[0], kept),
+            )
         return carry
 
     def tick(
@@ -124,8 +140,19 @@ class Slots:
     ) -> tuple[Carry, Tensor, Tensor]:
         """See `_tick`; the numbers are the host's."""
         numbers = (tf.constant(number, tf.int32) for number in (limit, patience, narrower))
-        ticked: tuple[Carry, Tensor, Tensor] = self._compiled(carry, orders, *numbers)
+        ticked: tuple[Carry, Tensor, Tensor] = self._compiled(carry, self._sent(orders), *numbers)
         return ticked
+
+    def _sent(self, orders: Orders) -> Orders:
+        """The orders as tensors; see `Orders`."""
+        every = slice(None) if self._jit else np.flatnonzero(orders.refill)
+        rows = (tf.constant(part[every]) for part in orders[3:])
+        return Orders(*(tf.constant(part) for part in orders[:3]), *rows)
+
+    def rows(self, carry: Carry, kept: list[int]) -> Carry:
+        """The carry of the rows `kept` alone; not under XLA."""
+        gathered: Carry = self._gathered(carry, tf.constant(kept, tf.int32))
+        return gathered
 
     def narrower(self, width: int) -> int | None:
         """The next smaller width that keeps rows apart, if there is one."""
@@ -144,13 +171,11 @@ class Slots:
             start=self._grid.decode(orders.start) if self._attack.wants_start else x0,
         )
         zeros = tf.zeros_like(orders.label)
+        bounds = self._grid.bounds(row.x0, row.eps, self._space)
+        space = self._space.knowing(row.x0, row.eps, bounds)
         # −1: no step draws the numbers that init drew
-        state = self._attack.init(row, self._space, Random(row.key, zeros - 1))
-        return Carry(row, state, empty_record(row.x0), zeros, zeros + RUNNING)
-
-    def _start(self, orders: Orders) -> Carry:
-        fresh = self._new(orders)
-        return fresh._replace(status=tf.zeros_like(fresh.status) + IDLE)
+        state = self._attack.init(row, space, Random(row.key, zeros - 1))
+        return Carry(row, bounds, state, empty_record(row.x0), zeros, zeros + RUNNING)
 
     def _tick(
         self, carry: Carry, orders: Orders, limit: Tensor, patience: Tensor, narrower: Tensor
@@ -165,7 +190,7 @@ class Slots:
         """
         carry = tf.cond(
             tf.reduce_any(orders.refill),
-            lambda: self._mixed(orders.refill, self._new(orders), carry),
+            lambda: self._refilled(orders, carry),
             lambda: carry,
         )
         status = tf.where(orders.resume, RUNNING, carry.status)
@@ -190,47 +215,99 @@ class Slots:
 
         zero = tf.constant(0)
         n, _, carry = tf.while_loop(going, advance, (zero, zero, carry))
-        final = tf.cond(
-            tf.reduce_any(tf.equal(carry.status, ENDED)),
-            lambda: self._candidates(carry),
-            lambda: carry.record.best,
-        )
+        ended = tf.equal(carry.status, ENDED)
+        if self.transfer:
+            record = tf.cond(
+                tf.reduce_any(ended), lambda: self._weighed(carry, ended), lambda: carry.record
+            )
+            carry, final = carry._replace(record=record), record.best
+        else:
+            final = tf.cond(
+                tf.reduce_any(ended), lambda: self._candidates(carry), lambda: carry.record.best
+            )
         if self._grid.pixels == "uint8":
             final = tf.cast(tf.round(final * 255.0), tf.uint8)
         return carry, final, n
 
-    def _mixed(self, mask: Tensor, new: Carry, old: Carry) -> Carry:
-        mixed: Carry = tf.nest.map_structure(lambda a, b: select(mask, a, b), new, old)
-        return mixed
+    def _refilled(self, orders: Orders, old: Carry) -> Carry:
+        new = self._new(orders)
+        if self._jit:
+            mixed: Carry = _mixed(orders.refill, new, old)
+            return mixed
+        places = tf.cast(tf.where(orders.refill), tf.int32)
+
+        def put(fresh: Tensor, there: Tensor) -> Tensor:
+            # the bounds of a norm without bounds have no values to put
+            empty = 0 in there.shape
+            return there if empty else tf.tensor_scatter_nd_update(there, places, fresh)
+
+        filled: Carry = tf.nest.map_structure(put, new, old)
+        return filled
 
     def _step(self, carry: Carry) -> Carry:
         active = tf.equal(carry.status, RUNNING)
+        row = carry.row
+        space = self._space.knowing(row.x0, row.eps, carry.bounds)
         judge = Judge(
             self._logits,
-            carry.row,
+            row,
+            carry.bounds,
             active,
             carry.record,
-            self._space,
+            space,
             self._grid,
             self._attack.access,
             self.minimum_norm,
+            transfer=self.transfer,
         )
-        random = Random(carry.row.key, carry.k)
-        state, done = self._attack.step(carry.row, carry.state, carry.k, self._space, judge, random)
-        state = tf.nest.map_structure(lambda a, b: select(active, a, b), state, carry.state)
+        random = Random(row.key, carry.k)
+        moved, done = self._attack.step(row, carry.state, carry.k, space, judge, random)
+        state = tf.cond(
+            tf.reduce_all(active), lambda: moved, lambda: _mixed(active, moved, carry.state)
+        )
         k = carry.k + tf.cast(active, tf.int32)
         status = carry.status
         if not self.minimum_norm:
             status = tf.where(active & judge.record.found, FOUND, status)
         # last, so that a row whose successes are never confirmed comes to its end
         status = tf.where(active & (done | (k >= self.length)), ENDED, status)
-        return Carry(carry.row, state, judge.record, k, status)
+        return Carry(row, carry.bounds, state, judge.record, k, status)
 
     def _candidates(self, carry: Carry) -> Tensor:
         """Per row: the best point asked about, or what `finish` proposes if nothing succeeded."""
-        proposed = self._attack.finish(carry.row, carry.state, self._space)
+        row = carry.row
+        proposed = self._attack.finish(row, carry.state, self._space)
         if proposed is None:
             return carry.record.best
-        proposed = self._space.project(proposed, carry.row.x0, carry.row.eps)
-        proposed = self._grid.round(proposed, carry.row.x0, carry.row.eps)
+        proposed = self._space.project(proposed, row.x0, row.eps)
+        proposed = self._grid.round(proposed, row.x0, row.eps)
         return select(carry.record.found, carry.record.best, proposed)
+
+    def _weighed(self, carry: Carry, ended: Tensor) -> Record:
+        """What `finish` proposes for rows that `ended`, beside the points that were asked about.
+
+        Nothing more is known of a point than its margin on the surrogate, so that is asked too.
+        """
+        row, space = carry.row, self._space
+        proposed = self._attack.finish(row, carry.state, space)
+        if proposed is None:
+            return carry.record
+        judge = Judge(
+            self._logits,
+            row,
+            carry.bounds,
+            ended,
+            carry.record,
+            space,
+            self._grid,
+            "scores",
+            self.minimum_norm,
+            transfer=True,
+        )
+        judge.scores(space.project(proposed, row.x0, row.eps))
+        return judge.record
+
+
+def _mixed(mask: Tensor, new: Any, old: Any) -> Any:
+    """Rows of `new` where `mask` [S] is true, else of `old`; any nest of tensors."""
+    return tf.nest.map_structure(lambda a, b: select(mask, a, b), new, old)

@@ -13,7 +13,7 @@ import numpy as np
 
 from advcli.lazy import Tensor, tf
 from advcli.threats.budget import Norm
-from advcli.threats.space import per_row
+from advcli.threats.space import Bounds, Space, per_row
 
 Pixels = Literal["uint8", "float"]
 
@@ -33,6 +33,18 @@ class Grid:
         """Clean pixels as they come into the graph -> float32: uint8 levels, or numbers already."""
         return pixels if self.pixels == "float" else decode(pixels)
 
+    def bounds(self, x0: Tensor, eps: Tensor, space: Space) -> Bounds:
+        """The bounds that hold for points of this grid; they lie on it themselves."""
+        if self.pixels == "float" or self.norm != "linf":
+            return space.bounds(x0, eps)
+        origin = tf.round(x0 * 255.0)
+        most = per_row(tf.floor(eps * 255.0 + _SLACK), x0)
+        return Bounds(_level(origin - most), _level(origin + most))
+
+    def snap(self, x: Tensor, bounds: Bounds) -> Tensor:
+        """`round` for uint8 and Linf, where the bounds are known."""
+        return tf.clip_by_value(tf.round(x * 255.0) * _UNIT, *bounds)
+
     def round(self, x: Tensor, x0: Tensor, eps: Tensor) -> Tensor:
         """The point of the grid that stands for `x`; x0 lies on the grid, eps [S] may be inf.
 
@@ -41,13 +53,12 @@ class Grid:
         """
         if self.pixels == "float":
             return x
+        if self.norm == "linf":
+            return self.snap(x, self.bounds(x0, eps, Space("linf", x0.shape[1:])))
         steps = (x - x0) * 255.0
         origin = tf.round(x0 * 255.0)
         if self.norm == "l0":
             return _level(origin + tf.round(steps))
-        if self.norm == "linf":
-            most = per_row(tf.floor(eps * 255.0 + _SLACK), steps)
-            return _level(origin + tf.clip_by_value(tf.round(steps), -most, most))
         return _level(origin + tf.sign(steps) * self._share(tf.abs(steps), eps * 255.0))
 
     def _share(self, size: Tensor, most: Tensor) -> Tensor:

@@ -19,7 +19,7 @@ import tensorflow as tf
 
 from advcli.attacks.registry import attack_class, parse_spec
 from advcli.engine.jobs import Subject
-from advcli.engine.run import Engine, auto_batch_size
+from advcli.engine.run import Engine, auto_batch_size, auto_lanes
 from advcli.models.classifier import Classifier
 
 
@@ -88,7 +88,13 @@ class Contender:
 def _advcli(spec: str, pixels: Any) -> Callable[[Problem], Callable[[], Answer]]:
     def prepare(problem: Problem) -> Callable[[], Answer]:
         batch = auto_batch_size(problem.classifier.input_shape, problem.device)
-        engine = Engine(problem.classifier, batch_size=batch, pixels=pixels, seed=problem.seed)
+        engine = Engine(
+            problem.classifier,
+            batch_size=batch,
+            pixels=pixels,
+            seed=problem.seed,
+            lanes=auto_lanes(problem.classifier.input_shape, batch, problem.device),
+        )
         attack = parse_spec(
             spec.format(steps=problem.steps, share=2.5 / problem.steps), "linf"
         ).attack

@@ -1,0 +1,141 @@
+"""What flows between the thread that asks and the lanes that answer.
+
+The stream of images is read, and the outcomes are consumed, by the caller's thread alone: nothing
+above the engine has to know of threads. The lanes take subjects from the feed and post their
+outcomes. What has been read ahead is bounded, and a consumer that is slow stops reading ahead.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from advcli.engine.jobs import Outcome, Subject
+
+
+class Feed:
+    """Subjects on their way to `lanes` lanes, shared out so that all end at about the same time."""
+
+    def __init__(self, subjects: Iterable[Subject], lanes: int, ahead: int) -> None:
+        self._source = iter(subjects)
+        self._ahead = ahead
+        self._waiting: deque[Subject] = deque()
+        self._ended = False
+        self._stopped = False
+        self._held = [0] * lanes
+        self._change = threading.Condition()
+        self._alone = lanes == 1  # then the lane is ticked by the caller's thread
+
+    def top_up(self) -> None:
+        """Read the stream until `ahead` subjects wait. Only ever called by the caller's thread."""
+        while not self._ended and len(self._waiting) < self._ahead:
+            found = next(self._source, None)
+            with self._change:
+                if found is None:
+                    self._ended = True
+                else:
+                    self._waiting.append(found)
+                self._change.notify_all()
+
+    def take(self, lane: int, idle: bool) -> Subject | None:
+        """The next subject for `lane`, None if it is to go on without.
+
+        While few are left the lanes share them evenly. An `idle` lane waits for what may come.
+        """
+        if self._alone:
+            return self._pull()
+        with self._change:
+            while not self._stopped:
+                total = len(self._waiting) + sum(self._held)
+                fair = -(-total // len(self._held))
+                if self._waiting and self._held[lane] < fair:
+                    self._held[lane] += 1
+                    return self._waiting.popleft()
+                if not idle or (self._ended and not self._waiting):
+                    return None
+                self._change.wait()
+            return None
+
+    def _pull(self) -> Subject | None:
+        found = None if self._ended else next(self._source, None)
+        self._ended = found is None
+        return found
+
+    def finished(self, lane: int) -> None:
+        """A subject that `lane` took is answered."""
+        with self._change:
+            self._held[lane] -= 1
+            self._change.notify_all()
+
+    def exhausted(self) -> bool:
+        """Whether nothing more will come."""
+        with self._change:
+            return self._stopped or (self._ended and not self._waiting)
+
+    def stop(self) -> None:
+        """Let every lane come to its end."""
+        with self._change:
+            self._stopped = True
+            self._change.notify_all()
+
+
+class Ticking(Protocol):
+    """A lane."""
+
+    def ticks(self) -> Iterator[list[Outcome]]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Posted:
+    """What a lane says after a tick; `outcomes` None: it has ended, by `error` if there is one."""
+
+    lane: int
+    outcomes: list[Outcome] | None
+    error: BaseException | None = None
+
+
+@dataclass(slots=True)
+class Crew:
+    """The threads of one run, one a lane."""
+
+    feed: Feed
+    lanes: Sequence[Ticking]
+    _posted: queue.SimpleQueue[Posted] = field(default_factory=queue.SimpleQueue)
+
+    def outcomes(self) -> Iterator[list[Outcome]]:
+        """Everything that the lanes answer; whoever stops listening stops them."""
+        threads = [
+            threading.Thread(target=self._work, args=(number,), name=f"lane {number}", daemon=True)
+            for number in range(len(self.lanes))
+        ]
+        self.feed.top_up()
+        for thread in threads:
+            thread.start()
+        working = len(threads)
+        try:
+            while working:
+                posted = self._posted.get()
+                if posted.error is not None:
+                    raise posted.error
+                if posted.outcomes is None:
+                    working -= 1
+                    continue
+                self.feed.top_up()
+                yield posted.outcomes
+        finally:
+            self.feed.stop()
+            for thread in threads:
+                thread.join()
+
+    def _work(self, number: int) -> None:
+        try:
+            for outcomes in self.lanes[number].ticks():
+                self._posted.put(Posted(number, outcomes))
+        except BaseException as error:  # noqa: BLE001 - raised again where the caller listens
+            self._posted.put(Posted(number, None, error))
+        else:
+            self._posted.put(Posted(number, None))

@@ -1,0 +1,325 @@
+"""A lane: one thread's share of a run, with slots of its own that it ticks and refills.
+
+Two half-batches side by side use two cores better than one batch split operation by operation:
+nobody waits for the other half of every small operation, and what the host does for one lane
+overlaps with what the other computes. An image's siblings stay in its lane, and a row's result
+depends on nothing but the row, so who gets which image changes nothing.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Iterator
+from itertools import count
+from typing import Protocol
+
+import numpy as np
+
+from advcli.attacks.base import Attack
+from advcli.engine.feed import Feed
+from advcli.engine.jobs import Attempt, Chain, EngineStats, Job, Outcome
+from advcli.engine.slots import ENDED, FOUND, Carry, Orders, Slots, blank_orders
+from advcli.engine.verdict import Confirming, measured, outwards, verdict
+from advcli.lazy import Tensor, tf
+from advcli.threats.budget import Norm, whole_levels
+from advcli.threats.grid import Pixels, from_bytes
+from advcli.threats.randomness import row_key
+
+# How long a tick may keep Python from seeing Ctrl-C or moving the progress bar
+_TICK_SECONDS = 0.3
+# A first guess at what a return to the host costs
+_HOST_SECONDS = 2e-3
+
+
+class Model(Confirming, Protocol):
+    """What a lane needs of a classifier."""
+
+    @property
+    def input_shape(self) -> tuple[int, int, int]: ...
+    @property
+    def class_count(self) -> int: ...
+
+
+class Lane:
+    """Who sits in which slot, and who is next: `begin()`, then `ticks()` until the feed ends."""
+
+    def __init__(
+        self,
+        number: int,
+        classifier: Model,
+        slots: Slots,
+        attack: Attack,
+        norm: Norm,
+        pixels: Pixels,
+        seed: int,
+        feed: Feed,
+    ) -> None:
+        self.stats = EngineStats()
+        self._number = number
+        self._classifier = classifier
+        self._slots = slots
+        self._attack = attack
+        self._norm = norm
+        self._pixels: Pixels = pixels
+        self._seed = seed
+        self._feed = feed
+        self._ready: deque[tuple[int, Chain]] = deque()  # their next job is the one needed
+        self._open: dict[int, Chain] = {}
+        self._numbers = count()
+        self._jobs: list[tuple[int, Chain, Job] | None] = [None] * self._slots.slots
+        self._confirmations = [0] * self._slots.slots
+        self._orders = blank_orders(slots.slots, classifier.input_shape, pixels, attack.wants_start)
+        self._step_seconds = 0.0
+        self._host_seconds = _HOST_SECONDS
+        self._k = np.zeros(self._slots.slots, np.int32)
+
+    def begin(self) -> None:
+        """Trace and compile what is not yet; no step is taken."""
+        began = time.perf_counter()
+        carry = self._slots.start(self._orders)
+        self._carry, _, _ = self._tick(carry, 0, 0, 0)
+        self.stats.trace_seconds = time.perf_counter() - began
+        self.stats.model_seconds = 0.0
+
+    def ticks(self) -> Iterator[list[Outcome]]:
+        """What is known after each tick."""
+        stats, carry = self.stats, self._carry
+        began = time.perf_counter()
+        while self._fill():
+            limit = int(_TICK_SECONDS / self._step_seconds) if self._step_seconds else 1
+            carry = self._narrowed(carry)
+            carry, points, steps = self._tick(
+                carry, max(1, min(limit, 10_000)), self._patience(), self._narrower()
+            )
+            ended = time.perf_counter()
+            stats.slot_steps += steps * len(self._jobs)
+            self._clear()
+            outcomes = self._collect(carry, points)
+            now = time.perf_counter()
+            self._host_seconds += 0.2 * (now - ended - self._host_seconds)
+            stats.seconds = now - began
+            yield outcomes
+            began = time.perf_counter() - stats.seconds
+
+    def under_way(self) -> float:
+        """Images' worth of work done by the jobs that are still seated."""
+        return sum(
+            (job.index + float(self._k[slot]) / self._slots.length) / chain.length
+            for slot, seated in enumerate(self._jobs)
+            if seated is not None
+            for _, chain, job in (seated,)
+        )
+
+    def _tick(
+        self, carry: Carry, limit: int, patience: int, narrower: int
+    ) -> tuple[Carry, Tensor, int]:
+        began = time.perf_counter()
+        carry, points, taken = self._slots.tick(carry, self._orders, limit, patience, narrower)
+        steps = int(taken)
+        spent = time.perf_counter() - began
+        self.stats.model_seconds += spent
+        if steps:
+            self._step_seconds = spent / steps
+        return carry, points, steps
+
+    def _patience(self) -> int:
+        """How many slot-steps may be wasted before it pays to come back to the host.
+
+        As many as the host would take up anyway. Timing decides it, so it may differ between
+        runs; where a tick ends changes no result.
+        """
+        if not self._more() and not self._narrower():
+            return int(np.iinfo(np.int32).max)
+        steps = self._host_seconds / self._step_seconds if self._step_seconds else 0.0
+        return 1 + int(min(steps, 4.0) * len(self._jobs))
+
+    # --- fewer slots at the end --------------------------------------------------------------
+
+    def _narrower(self) -> int:
+        """The width to come down to once the rest of the run fits into it; 0: none."""
+        if self._more():
+            return 0
+        width = self._slots.narrower(len(self._jobs))
+        return 0 if width is None or self._slots.agrees.get(width) is False else width
+
+    def _narrowed(self, carry: Carry) -> Carry:
+        """The carry without the slots that nothing is left for, as far as that changes no bit."""
+        while width := self._narrower():
+            busy = [slot for slot, seated in enumerate(self._jobs) if seated is not None]
+            if len(busy) > width:
+                break
+            idle = [slot for slot, seated in enumerate(self._jobs) if seated is None]
+            kept = (busy + idle)[:width]
+            narrow = self._slots.rows(carry, kept)
+            orders = Orders(*(part[kept] for part in self._orders))
+            if width not in self._slots.agrees:
+                self._slots.agrees[width] = self._same_bits(carry, narrow, orders, kept)
+                continue
+            carry, self._orders = narrow, orders
+            self._jobs = [self._jobs[slot] for slot in kept]
+            self._confirmations = [self._confirmations[slot] for slot in kept]
+            self._k = self._k[kept]
+        return carry
+
+    def _same_bits(self, carry: Carry, narrow: Carry, orders: Orders, kept: list[int]) -> bool:
+        """Whether two steps of the narrow batch are, bit for bit, those of the full one.
+
+        Another batch size may go through another kernel, which adds in another order. That does
+        not depend on the data, so two steps of real rows show it. Nothing of them is kept.
+        """
+        limit, forever = 2, int(np.iinfo(np.int32).max)
+        wide, _, _ = self._slots.tick(carry, self._orders, limit, forever, 0)
+        slim, _, _ = self._slots.tick(narrow, orders, limit, forever, 0)
+        pairs = zip(
+            tf.nest.flatten(self._slots.rows(wide, kept)), tf.nest.flatten(slim), strict=True
+        )
+        return all(bool(tf.reduce_all(tf.equal(a, b))) for a, b in pairs)
+
+    # --- the queue ---------------------------------------------------------------------------
+
+    def _more(self) -> bool:
+        return (
+            bool(self._ready)
+            or not self._feed.exhausted()
+            or any(chain.waiting for chain in self._open.values())
+        )
+
+    def _next(self) -> tuple[int, Chain] | None:
+        """Whose job comes next: a needed one, a new image, or one ahead of its order."""
+        while self._ready:
+            number, chain = self._ready.popleft()
+            if chain.in_order:
+                return number, chain
+        subject = self._feed.take(self._number, idle=not self._open)
+        if subject is not None:
+            siblings = self._attack.siblings(self._classifier.class_count)
+            chain = Chain(subject, siblings, self._norm, self._seed, self._slots.transfer)
+            number = next(self._numbers)
+            self._open[number] = chain
+            return number, chain
+        for number, chain in self._open.items():
+            if chain.waiting:
+                return number, chain
+        return None
+
+    def _fill(self) -> bool:
+        """Seat jobs in the empty slots; False when nothing is left to run."""
+        for slot, seated in enumerate(self._jobs):
+            if seated is not None:
+                continue
+            found = self._next()
+            if found is None:
+                break
+            number, chain = found
+            job = chain.launch()
+            self._jobs[slot] = (number, chain, job)
+            self._seat(slot, job)
+        return any(seated is not None for seated in self._jobs)
+
+    def _seat(self, slot: int, job: Job) -> None:
+        orders, subject = self._orders, job.subject
+        self._confirmations[slot] = 0
+        orders.refill[slot] = True
+        orders.drop[slot] = False
+        convert = np.asarray if self._pixels == "uint8" else from_bytes
+        orders.pixels[slot] = convert(subject.pixels)
+        if self._attack.wants_start:
+            orders.start[slot] = convert(subject.pixels if subject.start is None else subject.start)
+        orders.label[slot] = subject.label
+        orders.target[slot] = -1 if subject.target is None else subject.target
+        orders.eps[slot] = self._inner_eps(job.eps)
+        orders.key[slot] = row_key(self._seed, subject.sha256, self._attack.name, job.restart)
+        orders.restart[slot] = job.restart
+
+    def _inner_eps(self, eps: float | None) -> float:
+        """The ball that the graph works in: float32 noise must not carry a point outside."""
+        if eps is None:
+            return float("inf")
+        if self._pixels == "float":
+            return eps if self._norm == "l0" else max(eps * (1.0 - 1e-5) - 1.2e-7, 0.0)
+        # on the grid the budget is a whole number of levels, and rounding sees to the others
+        return whole_levels(eps) / 255 if self._norm == "linf" else eps
+
+    def _clear(self) -> None:
+        for flag in (self._orders.refill, self._orders.resume, self._orders.drop):
+            flag[:] = False
+
+    # --- the answers -------------------------------------------------------------------------
+
+    def _collect(self, carry: Carry, points: Tensor) -> list[Outcome]:
+        status, self._k = carry.status.numpy(), carry.k.numpy()
+        done = [
+            slot
+            for slot, seated in enumerate(self._jobs)
+            if seated is not None and status[slot] in (FOUND, ENDED)
+        ]
+        if not done:
+            return []
+        candidates = points.numpy()[done]
+        record = {
+            name: getattr(carry.record, name).numpy()
+            for name in ("found", "score", "forwards", "gradients", "stalled", "nonfinite")
+        }
+        began = time.perf_counter()
+        as_float = from_bytes(candidates) if candidates.dtype == np.uint8 else candidates
+        confirmed = self._classifier.confirm(as_float)
+        self.stats.model_seconds += time.perf_counter() - began
+        outcomes: list[Outcome] = []
+        for place, slot in enumerate(done):
+            seated = self._jobs[slot]
+            if seated is None:
+                continue
+            number, chain, job = seated
+            self._confirmations[slot] += 1
+            prediction = int(confirmed.prediction[place])
+            point = candidates[place]
+            success, clear = verdict(job, prediction, confirmed.logits[place])
+            distance = measured(job, point)
+            if job.eps is not None:
+                success = success and distance[self._norm] <= job.eps * (1.0 + 1e-6)
+            unconfirmed = not (success and clear) and not self._slots.transfer
+            if status[slot] == FOUND and unconfirmed:
+                self._orders.resume[slot] = True  # unconfirmed: the attack goes on
+                continue
+            if self._slots.minimum_norm and record["found"][slot] and unconfirmed:
+                success, prediction, point, asked = outwards(
+                    self._classifier, job, point, prediction
+                )
+                self._confirmations[slot] += asked
+                distance = measured(job, point)
+            self._jobs[slot] = None
+            self._orders.drop[slot] = True
+            score = float(record["score"][slot])
+            attempt = Attempt(
+                success=success,
+                prediction=prediction,
+                point=point,
+                distance=distance,
+                score=score if np.isfinite(score) else -1e30,
+                forwards=int(record["forwards"][slot]) + self._confirmations[slot],
+                gradients=int(record["gradients"][slot]),
+                steps=int(self._k[slot]),
+                stalled=int(record["stalled"][slot]),
+                nonfinite=bool(record["nonfinite"][slot]),
+            )
+            outcomes += self._settle(number, chain, job, attempt)
+        return outcomes
+
+    def _settle(self, number: int, chain: Chain, job: Job, attempt: Attempt) -> list[Outcome]:
+        stats = self.stats
+        outcomes = chain.settle(job.index, attempt)
+        for outcome in outcomes:
+            stats.forwards += outcome.forwards
+            stats.gradients += outcome.gradients
+            stats.row_steps += outcome.steps
+        if chain.finished:
+            del self._open[number]
+            self._feed.finished(self._number)
+            for slot, seated in enumerate(self._jobs):
+                if seated is not None and seated[0] == number:  # ran ahead of its order
+                    self._jobs[slot] = None
+                    self._orders.drop[slot] = True
+        elif chain.in_order:
+            self._ready.append((number, chain))
+        return outcomes
