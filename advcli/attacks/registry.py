@@ -16,6 +16,12 @@ from advcli.threats.budget import Norm, check_eps, parse_eps, parse_norm
 _MODULES = {
     "noise": "noise",
     "random-search": "random_search",
+    "square": "square",
+    "nes": "nes",
+    "spsa": "spsa",
+    "simba": "simba",
+    "one-pixel": "one_pixel",
+    "sparse-rs": "sparse_rs",
     "fgsm": "fgsm",
     "fgm": "fgm",
     "bim": "bim",

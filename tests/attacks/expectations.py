@@ -23,11 +23,38 @@ class Expected:
     tiny: str = ""
     bounds: dict[str, tuple[float, float, int]] = field(default_factory=dict)
     decides: tuple[int, ...] = ()
+    # budget attacks on scores alone, `fast`: of the images of a linear model that lie within this
+    # share of eps, at least so many are found
+    finds: dict[str, tuple[float, float]] = field(default_factory=dict)
 
 
 EXPECTED: dict[str, Expected] = {
     "noise": Expected(tiny="noise:repeats=4"),
     "random-search": Expected(fast="random-search:steps=400", tiny="random-search:steps=25"),
+    "square": Expected(
+        fast="square:steps=1000",
+        tiny="square:steps=25",
+        finds={"linf": (0.9, 0.95), "l2": (0.7, 0.9), "l1": (0.7, 0.9)},
+    ),
+    "nes": Expected(
+        fast="nes:steps=12",
+        tiny="nes:steps=3,samples=16",
+        finds={"linf": (0.7, 0.9), "l2": (0.7, 0.9)},
+    ),
+    "spsa": Expected(
+        fast="spsa:steps=8",
+        tiny="spsa:steps=3,samples=16",
+        finds={"linf": (0.9, 0.9), "l2": (0.9, 0.9)},
+    ),
+    "simba": Expected(
+        fast="simba:steps=1000",
+        tiny="simba:steps=25",
+        finds={"linf": (0.9, 0.95), "l2": (0.8, 0.9)},
+    ),
+    "one-pixel": Expected(
+        fast="one-pixel:population=64,generations=20", tiny="one-pixel:population=16,generations=3"
+    ),
+    "sparse-rs": Expected(fast="sparse-rs:steps=600", tiny="sparse-rs:steps=25"),
     "fgsm": Expected(),
     "fgm": Expected(),
     # an ascent that begins with no look around may stay with a class that is not the nearest
