@@ -1,0 +1,131 @@
+"""Lanes: several batches side by side change how long a run takes, and nothing else."""
+
+from __future__ import annotations
+
+import threading
+
+import numpy as np
+import pytest
+
+from advcli.attacks.registry import parse_spec
+from advcli.engine.feed import Feed
+from advcli.engine.jobs import Subject
+from advcli.engine.run import Engine, auto_lanes
+from tests.support.linear import LinearModel, images
+
+
+def subjects_of(model, clean, eps):
+    labels = model.confirm(clean / 255.0).prediction
+    return [
+        Subject(str(i), image, int(label), f"content {i}", eps)
+        for i, (image, label) in enumerate(zip(clean, labels, strict=True))
+    ]
+
+
+@pytest.fixture(scope="module")
+def model():
+    return LinearModel((6, 6, 1), 3, seed=2)
+
+
+def of_lanes():
+    return [thread for thread in threading.enumerate() if thread.name.startswith("lane")]
+
+
+@pytest.mark.parametrize(
+    ("spec", "norm", "eps"),
+    [
+        ("pgd:restarts=2", "linf", (0.02, 0.06)),
+        ("random-search:steps=60", "linf", (0.06,)),
+        ("hopskipjump:iterations=2", "l2", ()),
+    ],
+)
+def test_the_number_of_lanes_changes_no_bit(model, spec, norm, eps):
+    clean = images(model.input_shape, 50, seed=3)
+    found = []
+    for lanes in (1, 2, 3):
+        engine = Engine(model, batch_size=16, pixels="uint8", seed=0, lanes=lanes)
+        outcomes = list(
+            engine.run(parse_spec(spec, norm).attack, norm, subjects_of(model, clean, eps))
+        )
+        found.append(
+            {(o.key, o.eps): (o.success, o.point.tobytes(), o.steps, o.forwards) for o in outcomes}
+        )
+        assert engine.stats.row_steps == sum(o.steps for o in outcomes)
+        assert len(outcomes) == 50 * max(1, len(eps))
+    assert found[0] == found[1] == found[2]
+    assert not of_lanes()
+
+
+def test_an_error_in_a_lane_reaches_the_caller_and_ends_the_others(model):
+    class Breaks(LinearModel):
+        def confirm(self, x):
+            if threading.current_thread().name.startswith("lane"):
+                raise MemoryError("no room")
+            return super().confirm(x)
+
+    broken = Breaks((6, 6, 1), 3, seed=2)
+    clean = images(broken.input_shape, 40)
+    engine = Engine(broken, batch_size=8, pixels="uint8", seed=0, lanes=2)
+    run = engine.run(parse_spec("pgd").attack, "linf", subjects_of(broken, clean, (0.5,)))
+    with pytest.raises(MemoryError, match="no room"):
+        list(run)
+    assert not of_lanes()
+
+
+def test_an_error_of_the_stream_reaches_the_caller_too(model):
+    clean = images(model.input_shape, 40)
+
+    def stream():
+        yield from subjects_of(model, clean, (0.5,))
+        raise OSError("the disk is gone")
+
+    engine = Engine(model, batch_size=8, pixels="uint8", seed=0, lanes=2)
+    with pytest.raises(OSError, match="the disk is gone"):
+        list(engine.run(parse_spec("pgd").attack, "linf", stream()))
+    assert not of_lanes()
+
+
+def test_who_stops_listening_stops_the_lanes(model):
+    clean = images(model.input_shape, 200)
+    engine = Engine(model, batch_size=8, pixels="uint8", seed=0, lanes=2)
+    run = engine.run(parse_spec("pgd").attack, "linf", subjects_of(model, clean, (1 / 255,)))
+    next(run)
+    assert of_lanes()
+    run.close()
+    assert not of_lanes()
+
+
+def test_the_stream_is_read_by_the_caller_alone_and_not_far_ahead(model):
+    clean = images(model.input_shape, 300)
+    pulled, threads = [], set()
+
+    def stream():
+        for subject in subjects_of(model, clean, (0.5,)):
+            pulled.append(subject.key)
+            threads.add(threading.current_thread())
+            yield subject
+
+    engine = Engine(model, batch_size=8, pixels="uint8", seed=0, lanes=2)
+    known = 0
+    for _ in engine.run(parse_spec("pgd").attack, "linf", stream()):
+        known += 1
+        # 2 lanes × 8 slots, as many waiting, and what was answered since this thread last read
+        assert len(pulled) - known <= 3 * 16
+    assert known == 300
+    assert threads == {threading.current_thread()}
+
+
+def test_few_images_are_shared_between_the_lanes():
+    blank = np.zeros((1, 1, 1), np.uint8)
+    feed = Feed([Subject(str(i), blank, 0, "") for i in range(7)], lanes=2, ahead=64)
+    feed.top_up()
+    first = [feed.take(0, idle=False) for _ in range(8)]
+    second = [feed.take(1, idle=False) for _ in range(8)]
+    assert [sum(s is not None for s in taken) for taken in (first, second)] == [4, 3]
+    assert feed.exhausted()
+
+
+def test_lanes_follow_the_size_of_a_batch():
+    assert auto_lanes((28, 28, 1), 128, "gpu:0") == 1
+    small, large = auto_lanes((28, 28, 1), 8), auto_lanes((512, 512, 3), 64)
+    assert small >= large == 1
