@@ -19,6 +19,7 @@ from advcli.errors import UsageError
 from advcli.threats.budget import Norm, check_eps, default_eps, format_eps, same_eps, whole_levels
 
 __all__ = [
+    "CURVE_ATTACKS",
     "AuditConfig",
     "Phase",
     "Target",
@@ -54,6 +55,8 @@ class AuditConfig(BaseModel):
     norm: Norm | None = None
     eps: tuple[float, ...] = ()
     targeted: str | None = None
+    surrogate: str | None = None
+    surrogate_preprocess: str = "auto"
     preprocess: str = "auto"
     resize: Literal["stretch", "crop", "pad"] = "stretch"
     resample: Literal["nearest", "bilinear", "bicubic", "lanczos"] = "bilinear"

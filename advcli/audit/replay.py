@@ -32,7 +32,11 @@ def replayed(
     stream = stream_of(config.model_copy(update={"limit": None}), bench.folder, bench.input_shape)
     pixels = {i.ref.path: i.pixels for i in stream.subset(images) if i.pixels is not None}
     engine = Engine(
-        bench.classifier, batch_size=bench.batch_size, pixels=config.pixels, seed=config.seed
+        bench.classifier,
+        batch_size=bench.batch_size,
+        pixels=config.pixels,
+        seed=config.seed,
+        surrogate=None if bench.surrogate is None else bench.surrogate.classifier,
     )
     for phase in phases:
         asked = {

@@ -73,6 +73,8 @@ def execute(
     """
     if (config.save_images or config.command == "attack") and out is None:
         raise UsageError("images are written into a run directory", "add --out DIR")
+    if config.surrogate is None and config.surrogate_preprocess != "auto":
+        raise UsageError("--surrogate-preprocess is for a surrogate", "add --surrogate MODEL")
     if resume and out is None:
         raise UsageError("--resume needs the run to go on with", "add --out DIR")
     directory = None if out is None else RunDirectory(out)
@@ -98,9 +100,14 @@ def execute(
         preprocessing=stored_preprocessing(earlier["model"]["preprocessing"])
         if earlier is not None and "preprocess" not in given
         else None,
+        surrogate_preprocessing=stored_preprocessing(earlier["surrogate"]["preprocessing"])
+        if earlier is not None
+        and earlier.get("surrogate")
+        and not given & {"surrogate", "surrogate_preprocess"}
+        else None,
     )
     if earlier is not None:  # one compile path for one run
-        bench.classifier.jit_compile = earlier["engine"]["compiled"] == "xla"
+        bench.fix_compilation(earlier["engine"]["compiled"])
     phases = resolve(phases, bench.input_shape)
     check_planned(gates, phases, targeted=config.targeted is not None)
     check_classes(gates, bench.class_names)
@@ -116,6 +123,7 @@ def execute(
         batch_size=bench.batch_size,
         pixels=config.pixels,
         seed=config.seed,
+        surrogate=None if bench.surrogate is None else bench.surrogate.classifier,
     )
     run = _describe(config, bench, phases, target, engine, command_line)
     if earlier is not None:
@@ -191,13 +199,14 @@ def _describe(
     """run.json of a fresh run."""
     model = bench.model_section()
     compiled = "xla" if bench.classifier.jit_compile else "graph"
+    surrogate = None if bench.surrogate is None else bench.surrogate.section()
     return {
         "schema_version": SCHEMA_VERSION,
         "config": config.model_dump(mode="json"),
         "identity": {
             "model": model["sha256"],
             "output": config.output,
-            "preprocess": [model["preprocessing"][k] for k in ("scale", "mean", "std", "channels")],
+            "preprocess": _formula(model),
             "classes": model["classes"],
             "labels": bench.folder.label_source,
             "resize": config.resize,
@@ -211,8 +220,11 @@ def _describe(
             "command": config.command,
             "save_images": config.save_images,
             "only_fooled": config.only_fooled,
+            "surrogate": surrogate and surrogate["sha256"],
+            "surrogate_preprocess": surrogate and _formula(surrogate),
         },
         "model": model,
+        "surrogate": surrogate,
         "images": {
             "root": str(bench.folder.root),
             "count": len(bench.folder.refs),
@@ -241,11 +253,16 @@ def _describe(
             "command": command_line,
             "cascade": phases[0].cascade,
             "targeted": bench.class_names[target] if isinstance(target, int) else target,
+            "surrogate": surrogate,
             "folder": str(Path.cwd()),
             "started": _now(),
             "finished": None,
         },
     }
+
+
+def _formula(model: dict[str, Any]) -> list[Any]:
+    return [model["preprocessing"][key] for key in ("scale", "mean", "std", "channels")]
 
 
 def _per_class(bench: Bench) -> dict[str, int]:

@@ -67,14 +67,20 @@ class Bench:
     findings: tuple[dict[str, str], ...]
     device: str
     batch_size: int
+    surrogate: Surrogate | None = None
 
     @property
     def input_shape(self) -> tuple[int, int, int]:
         return self.classifier.input_shape
 
+    def fix_compilation(self, compiled: str) -> None:
+        """The way of compiling that run.json states, for whatever attacks are crafted on."""
+        self.classifier.jit_compile = compiled == "xla"
+        if self.surrogate is not None:
+            self.surrogate.classifier.jit_compile = compiled == "xla"
+
     def model_section(self) -> dict[str, Any]:
         """summary.json's `model`."""
-        chosen = self.preprocessing
         return {
             "path": str(self.loaded.header.path),
             "sha256": self.loaded.header.sha256,
@@ -82,16 +88,38 @@ class Bench:
             "rules": list(self.loaded.rules),
             "input_shape": list(self.input_shape),
             "classes": list(self.class_names),
-            "preprocessing": {
-                "name": chosen.name,
-                "scale": chosen.scale,
-                "mean": list(chosen.mean),
-                "std": list(chosen.std),
-                "channels": chosen.channels,
-                "evidence": chosen.evidence,
-                "flag": chosen.flag,
-            },
+            "preprocessing": _described(self.preprocessing),
         }
+
+
+@dataclass(frozen=True)
+class Surrogate:
+    """The model that a transfer attack is crafted on."""
+
+    path: str
+    sha256: str
+    classifier: Classifier
+    preprocessing: Preprocessing
+
+    def section(self) -> dict[str, Any]:
+        """What run.json and the summary's provenance say of it."""
+        return {
+            "path": self.path,
+            "sha256": self.sha256,
+            "preprocessing": _described(self.preprocessing),
+        }
+
+
+def _described(chosen: Preprocessing) -> dict[str, Any]:
+    return {
+        "name": chosen.name,
+        "scale": chosen.scale,
+        "mean": list(chosen.mean),
+        "std": list(chosen.std),
+        "channels": chosen.channels,
+        "evidence": chosen.evidence,
+        "flag": chosen.flag,
+    }
 
 
 def open_cheaply(config: AuditConfig) -> tuple[Header, ImageFolder]:
@@ -103,6 +131,8 @@ def open_cheaply(config: AuditConfig) -> tuple[Header, ImageFolder]:
 
     header = read_header(config.model)
     scan(header, allow_unsafe=config.allow_unsafe_model)
+    if config.surrogate is not None:
+        scan(read_header(config.surrogate), allow_unsafe=config.allow_unsafe_model)
     folder = open_folder(
         Path(config.images),
         classes=Path(config.classes) if config.classes else None,
@@ -168,12 +198,13 @@ def build(
     *,
     batch_size: int | None = None,
     preprocessing: Preprocessing | None = None,
+    surrogate_preprocessing: Preprocessing | None = None,
     check_gradient: bool = True,
 ) -> Bench:
     """Loads the model and gets it ready; raises an AdvcliError that ends in exit 2.
 
-    `batch_size` and `preprocessing` override the configuration's. The gradient is checked at the
-    batch size that will be compiled.
+    `batch_size` and the preprocessings override the configuration's. The gradient is checked at
+    the batch size that will be compiled, of the model that attacks are crafted on.
     """
     from advcli.models import classifier as classifiers
     from advcli.models import loader, runtime
@@ -189,18 +220,23 @@ def build(
     sample = sample_of(config, folder, shape)
     findings: list[dict[str, str]] = []
     if preprocessing is None:
-        preprocessing, findings = _preprocessing(loaded, sample)
+        preprocessing, findings = _preprocessing(loaded, sample, "--preprocess")
     classifier = classifiers.build(loaded, preprocessing)
     if not config.allow_chance:
-        _refuse_chance(config, classifier, sample)
+        _refuse_chance(classifier, sample, "the model", "--preprocess")
+    surrogate = None
+    if config.surrogate is not None:
+        surrogate, found = _surrogate(config, classifier, sample, surrogate_preprocessing)
+        findings += found
     device = runtime.describe_device()
     rows = rounded_batch(
         batch_size or config.batch_size or auto_batch_size(shape, device.split(" ")[0])
     )
-    found = [*classifier.findings]
+    remarks = [*classifier.findings]
     if check_gradient:
-        found += _check_gradient(classifier, sample, rows)
-    findings += [soundness.finding(f.check, f.verdict, f.detail) for f in found]
+        crafting = classifier if surrogate is None else surrogate.classifier
+        remarks += _check_gradient(crafting, sample, rows)
+    findings += [soundness.finding(f.check, f.verdict, f.detail) for f in remarks]
     names = folder.class_names or tuple(str(i) for i in range(classifier.class_count))
     return Bench(
         loaded,
@@ -212,7 +248,47 @@ def build(
         tuple(findings),
         device,
         rows,
+        surrogate,
     )
+
+
+def _surrogate(
+    config: AuditConfig,
+    model: Classifier,
+    sample: Sample,
+    preprocessing: Preprocessing | None,
+) -> tuple[Surrogate, list[dict[str, str]]]:
+    """The surrogate, ready, and what was found about it; its images are the model's."""
+    from advcli.models import classifier as classifiers
+    from advcli.models import loader
+    from advcli.models.preprocessing import parse
+
+    path = str(config.surrogate)
+    loaded = loader.load(path, allow_unsafe=config.allow_unsafe_model)
+    shape, classes = loaded.image.shape, loaded.head.class_count
+    shown = printable(path)
+    if shape != model.input_shape:
+        wanted, has = ("×".join(map(str, size)) for size in (model.input_shape, shape))
+        raise UsageError(
+            f"--surrogate {shown}: takes images of {has}, MODEL of {wanted}",
+            "give a surrogate with MODEL's input size: one image is shown to both",
+        )
+    if classes != model.class_count:
+        raise UsageError(
+            f"--surrogate {shown}: knows {classes} classes, MODEL {model.class_count}",
+            "give a surrogate that was trained on MODEL's classes, in the same order",
+        )
+    findings: list[dict[str, str]] = []
+    if preprocessing is None and config.surrogate_preprocess != "auto":
+        preprocessing = parse(config.surrogate_preprocess, shape[2])
+        preprocessing.check(shape[2])
+    if preprocessing is None:
+        preprocessing, findings = _preprocessing(loaded, sample, "--surrogate-preprocess")
+    classifier = classifiers.build(loaded, preprocessing)
+    if not config.allow_chance:
+        _refuse_chance(classifier, sample, "the surrogate", "--surrogate-preprocess")
+    header = loaded.header
+    return Surrogate(str(header.path), header.sha256, classifier, preprocessing), findings
 
 
 def stored_preprocessing(stored: dict[str, Any]) -> Preprocessing:
@@ -230,7 +306,7 @@ def stored_preprocessing(stored: dict[str, Any]) -> Preprocessing:
 
 
 def _preprocessing(
-    loaded: LoadedModel, sample: Sample
+    loaded: LoadedModel, sample: Sample, flag: str
 ) -> tuple[Preprocessing, list[dict[str, str]]]:
     from advcli.models import auto
 
@@ -238,11 +314,11 @@ def _preprocessing(
     if not choice.suspect:
         return choice.preprocessing, []
     return choice.preprocessing, [
-        soundness.finding("preprocessing", "suspect", doubt(choice)),
+        soundness.finding("preprocessing", "suspect", doubt(choice, flag)),
     ]
 
 
-def doubt(choice: PreprocessingChoice) -> str:
+def doubt(choice: PreprocessingChoice, option: str = "--preprocess") -> str:
     """What to say where more than one preprocessing is left, with the flags to paste."""
     flag = choice.preprocessing.flag
     others = [
@@ -252,11 +328,11 @@ def doubt(choice: PreprocessingChoice) -> str:
     ]
     return (
         f"'{flag}' was chosen, but the images do not exclude {', '.join(others)}: "
-        f"say which the model was trained with, e.g. --preprocess {flag}"
+        f"say which the model was trained with, e.g. {option} {flag}"
     )
 
 
-def _refuse_chance(config: AuditConfig, classifier: Classifier, sample: Sample) -> None:
+def _refuse_chance(classifier: Classifier, sample: Sample, who: str, option: str) -> None:
     from advcli.models.auto import near_chance
 
     if sample.labels is None:
@@ -265,9 +341,9 @@ def _refuse_chance(config: AuditConfig, classifier: Classifier, sample: Sample) 
     correct, total = int((prediction == sample.labels).sum()), len(prediction)
     if near_chance(correct, total, classifier.class_count):
         raise UsageError(
-            f"the model gets {correct} of {total} clean images right, no more than guessing "
+            f"{who} gets {correct} of {total} clean images right, no more than guessing "
             f"among {classifier.class_count} classes",
-            "check --preprocess and the order of the classes (--classes FILE; `advcli inspect` "
+            f"check {option} and the order of the classes (--classes FILE; `advcli inspect` "
             "shows both), or go on with --allow-chance",
         )
 

@@ -29,6 +29,7 @@ from advcli.images.decode import ImageReadError
 from advcli.images.stream import pixel_hash
 from advcli.images.text import printable
 from advcli.images.writer import read_back
+from advcli.models.header import read_header
 from advcli.threats.grid import from_bytes
 from advcli.threats.space import distances
 
@@ -93,19 +94,30 @@ def verify(
     found = Verification()
     ledger = directory.ledger()
     _check_summary(directory, run, ledger, found)
+    if not replay:  # only crafting needs it
+        config = config.model_copy(update={"surrogate": None})
     header, folder = open_cheaply(config)
     if header.sha256 != run["identity"]["model"]:
         detail = f"the model is another file: sha256 {header.sha256[:12]}… now"
         found.complain("", config.model, detail)
         return found
+    if config.surrogate is not None:
+        sha256 = read_header(config.surrogate).sha256
+        if sha256 != run["surrogate"]["sha256"]:
+            detail = f"the surrogate is another file: sha256 {sha256[:12]}… now"
+            found.complain("", config.surrogate, detail)
+            return found
     bench = build(
         config,
         folder,
         batch_size=run["engine"]["batch_size"],
         preprocessing=stored_preprocessing(run["model"]["preprocessing"]),
+        surrogate_preprocessing=stored_preprocessing(run["surrogate"]["preprocessing"])
+        if config.surrogate is not None
+        else None,
         check_gradient=False,
     )
-    bench.classifier.jit_compile = run["engine"]["compiled"] == "xla"
+    bench.fix_compilation(run["engine"]["compiled"])
     checker = _Checker(directory, config, bench, ledger, found)
     checker.check_images()
     if replay:
@@ -119,7 +131,7 @@ def verify(
 def _located(config: AuditConfig, folder: str | None) -> AuditConfig:
     """Relative paths mean what they meant where the run was started."""
     changes = {}
-    for name in ("model", "images", "classes", "labels"):
+    for name in ("model", "surrogate", "images", "classes", "labels"):
         value = getattr(config, name)
         if value is not None and folder is not None and not Path(value).exists():
             changes[name] = str(Path(folder, value))

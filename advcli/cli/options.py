@@ -199,6 +199,18 @@ def audit_options(function: F) -> F:
             help="Look for this class instead of any wrong one.",
         ),
         click.option(
+            "--surrogate",
+            metavar="MODEL",
+            help="Transfer: craft on this model, judge the finished image, once, on MODEL.",
+        ),
+        click.option(
+            "--surrogate-preprocess",
+            metavar="NAME|FORMULA",
+            default="auto",
+            show_default=True,
+            help="What the surrogate was trained on.",
+        ),
+        click.option(
             "--batch-size",
             type=BatchSize(),
             default="auto",

@@ -96,7 +96,7 @@ def _precheck(config: Any, options: dict[str, Any]) -> None:
     """What can be refused before NumPy and TensorFlow are imported."""
     from advcli.errors import UsageError
 
-    check_paths(config.model, config.images)
+    check_paths(config.model, config.images, config.surrogate)
     if config.command == "attack" and options["out"] is None:
         raise UsageError("attack writes images, and --out is missing", "add --out DIR")
     if options["out"] is not None and _inside(options["out"], Path(config.images)):
@@ -112,13 +112,15 @@ def _inside(out: Path, images: Path) -> bool:
     return out.resolve().is_relative_to(images.resolve())
 
 
-def check_paths(model: str, images: str | None) -> None:
+def check_paths(model: str, images: str | None, surrogate: str | None = None) -> None:
     """Raises for a model or a folder that is not there."""
     from advcli.errors import ImagesError, ModelError
     from advcli.images.text import printable
 
     if not Path(model).exists():
         raise ModelError(f"{printable(model)}: no such file", "check the path of MODEL")
+    if surrogate is not None and not Path(surrogate).exists():
+        raise ModelError(f"{printable(surrogate)}: no such file", "check the path of --surrogate")
     if images is not None and not Path(images).is_dir():
         what = "is no folder" if Path(images).exists() else "no such folder"
         raise ImagesError(f"{printable(images)}: {what}", "give the folder that holds the images")

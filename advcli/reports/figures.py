@@ -97,6 +97,13 @@ def legend(summary: dict[str, Any]) -> list[str]:
             f"targeted at {what}: success and hits = the target was hit, robust = the label was "
             f"kept; {left_out} image(s) skipped because the label is the target"
         )
+    surrogate = summary["provenance"].get("surrogate")
+    if surrogate is not None:
+        lines.append(
+            f"transfer: crafted on {printable(surrogate['path'], 60)} (sha256 "
+            f"{surrogate['sha256'][:12]}, preprocessing {surrogate['preprocessing']['flag']}), the "
+            "finished image judged once on the model; calls are the surrogate's, but for that one"
+        )
     if summary["provenance"].get("cascade"):
         lines.append(
             "cascade: each attack saw only the images still standing before it, so robust is "
