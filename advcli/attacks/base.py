@@ -8,6 +8,7 @@ is done. Nothing here needs TensorFlow until `init` or `step` runs.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import Any, ClassVar, Literal, NamedTuple, Protocol
 
 from pydantic import BaseModel, ConfigDict
@@ -21,6 +22,7 @@ from advcli.threats.space import Space
 Access = Literal["none", "decision", "scores", "gradient"]
 Kind = Literal["budget", "minimum-norm", "natural"]
 LossFunction = Any  # (logits [S, K], Goal) -> [S], ascended
+View = Callable[[Tensor], Tensor]  # [S, H, W, C] -> the same shape, differentiable
 
 
 class Row(NamedTuple):
@@ -58,8 +60,14 @@ class Oracle(Protocol):
     def decide(self, x: Tensor, used: Any = None) -> Tensor:
         """Whether the goal is met, bool [S(, Q)]: all that a decision-based attack may see."""
 
-    def gradient(self, x: Tensor, loss: LossFunction) -> Slope:
-        """At the rounded point, its gradient passed straight through."""
+    def gradient(
+        self, x: Tensor, loss: LossFunction, view: View | None = None, plain: Tensor | None = None
+    ) -> Slope:
+        """At the rounded point, its gradient passed straight through.
+
+        With a `view` the model is shown view(x) instead (resized, say, or scaled), which counts,
+        and judged are only the rows in `plain` (bool [S]), at which it shows x itself.
+        """
 
     def rounded(self, x: Tensor) -> Tensor:
         """The points that were really asked, where an attack needs to know them."""
