@@ -9,6 +9,7 @@ from importlib import import_module
 from pydantic import ValidationError
 
 from advcli.attacks.base import Attack
+from advcli.attacks.fitted import FittedAttack
 from advcli.errors import UsageError
 from advcli.threats.budget import Norm, check_eps, parse_eps, parse_norm
 
@@ -32,34 +33,38 @@ _MODULES = {
     "fab-t": "fab_t",
     "hopskipjump": "hopskipjump",
 }
+# those that learn from a part of the images, and are applied to the others
+_FITTED = {"universal": "universal", "patch": "patch", "advgan": "advgan"}
 NAMES: tuple[str, ...] = tuple(_MODULES)
+FITTED: tuple[str, ...] = tuple(_FITTED)
 
 
 @dataclass(frozen=True)
 class Request:
     """An attack as asked for: its settings, its norm, and the eps that its own spec fixes."""
 
-    attack: Attack
-    norm: Norm
+    attack: Attack | FittedAttack
+    norm: Norm | None  # None: a threat without one
     eps: float | None = None
 
 
-def attack_class(name: str) -> type[Attack]:
+def attack_class(name: str) -> type[Attack] | type[FittedAttack]:
     """The class called `name`; an unknown name is an error that suggests the nearest."""
-    if name not in _MODULES:
-        near = difflib.get_close_matches(name, NAMES, n=1, cutoff=0.4)
+    modules = _MODULES | _FITTED
+    if name not in modules:
+        near = difflib.get_close_matches(name, modules, n=1, cutoff=0.4)
         hint = f"did you mean '{near[0]}'? " if near else ""
         raise UsageError(f"unknown attack '{name}'", f"{hint}`advcli attacks` lists all of them")
-    module = import_module(f"advcli.attacks.{_MODULES[name]}")
+    module = import_module(f"advcli.attacks.{modules[name]}")
     found = [
         value
         for value in vars(module).values()
         if isinstance(value, type)
-        and issubclass(value, Attack)
+        and issubclass(value, (Attack, FittedAttack))
         and getattr(value, "name", "") == name
     ]
     if len(found) != 1:
-        raise TypeError(f"advcli.attacks.{_MODULES[name]} defines {len(found)} attacks '{name}'")
+        raise TypeError(f"advcli.attacks.{modules[name]} defines {len(found)} attacks '{name}'")
     return found[0]
 
 
@@ -89,21 +94,30 @@ def parse_spec(spec: str, default_norm: Norm | None = None) -> Request:
             f"'{name}' looks for the smallest distance and takes no eps",
             "ask for robust accuracy at chosen budgets with --eps",
         )
+    if norm is None:
+        raise UsageError(f"'{name}' has no norm, and so no eps", "leave eps away")
     eps = parse_eps(budget)
     check_eps(eps, norm)
     return Request(attack, norm, eps)
 
 
-def _norm_for(cls: type[Attack], asked: str | None, default: Norm | None) -> Norm:
+def _norm_for(
+    cls: type[Attack] | type[FittedAttack], asked: str | None, default: Norm | None
+) -> Norm | None:
+    if not cls.norms and asked is None:
+        return None
     if asked is None and default is None:
         return cls.norms[0]
     norm = parse_norm(asked) if asked is not None else default
     if norm is None or norm not in cls.norms:
-        raise UsageError(f"'{cls.name}' has no {norm} form", f"its norms: {', '.join(cls.norms)}")
+        known = f"its norms: {', '.join(cls.norms)}" if cls.norms else "leave norm away"
+        raise UsageError(f"'{cls.name}' has no {norm} form", known)
     return norm
 
 
-def _build(cls: type[Attack], options: dict[str, str], spec: str) -> Attack:
+def _build(
+    cls: type[Attack] | type[FittedAttack], options: dict[str, str], spec: str
+) -> Attack | FittedAttack:
     known = list(cls.model_fields)
     for key in options:
         if key not in known:
@@ -118,7 +132,8 @@ def _build(cls: type[Attack], options: dict[str, str], spec: str) -> Attack:
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         key = ".".join(str(part) for part in first["loc"]).replace("_", "-")
+        wrong = f"{key}={first['input']} in '{spec}'" if key else f"'{spec}'"
         raise UsageError(
-            f"{key}={first['input']} in '{spec}': {first['msg'].lower()}",
+            f"{wrong}: {first['msg'].lower()}",
             f"`advcli attacks {cls.name}` lists its options and their ranges",
         ) from None

@@ -35,7 +35,7 @@ def curves(
     `whole_levels`: in Linf only multiples of 1/255 make sense. Attacks in one norm share their eps.
     """
     found: list[dict[str, Any]] = []
-    for norm in dict.fromkeys(phase.norm for phase in phases):
+    for norm in dict.fromkeys(phase.norm for phase in phases if phase.norm is not None):
         chosen = [phase for phase in phases if phase.norm == norm]
         falls = [_fall(ledger, phases, phase) for phase in chosen]
         asked = sorted({eps for phase in chosen for eps in phase.eps})
@@ -44,7 +44,8 @@ def curves(
             at = grid if phase.minimum else [0.0, *phase.eps]
             found.append({"attack": phase.spec, "norm": norm, "points": _points(fall, at)})
         if worst_case and len(chosen) > 1:
-            fall = {image: min(fall[image] for fall in falls) for image in falls[0]}
+            images = dict.fromkeys(image for fall in falls for image in fall)
+            fall = {i: min(fall[i] for fall in falls if i in fall) for i in images}
             at = grid if any(phase.minimum for phase in chosen) else [0.0, *asked]
             found.append({"attack": WORST_CASE, "norm": norm, "points": _points(fall, at)})
     return found
@@ -55,7 +56,7 @@ def _fall(ledger: Ledger, phases: Sequence[Phase], phase: Phase) -> _Distances:
     falls = {
         image: math.inf if clean.correct else 0.0
         for image, clean in ledger.evaluated()
-        if clean.target is None or clean.target != clean.label
+        if (clean.target is None or clean.target != clean.label) and phase.judges(clean.sha256)
     }
     for earlier in phases:
         last = earlier.key == phase.key

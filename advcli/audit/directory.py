@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from advcli.images.text import printable
 from advcli.images.writer import write_bytes
 from advcli.threats.budget import format_eps
 
-__all__ = ["CLEAN", "RunDirectory", "attack_folder"]
+__all__ = ["CLEAN", "RunDirectory", "attack_folder", "budget_folder"]
 
 _LOCK = ".lock"
 CLEAN = "images/clean"
@@ -98,6 +99,9 @@ class RunDirectory:
 
     def discard(self) -> None:
         """Removes a run that was refused before its first attack."""
+        shutil.rmtree(self.root / CLEAN, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            (self.root / CLEAN).parent.rmdir()
         for file in (self.run_file, self.journal_file, self.summary_file, self.root / _LOCK):
             file.unlink(missing_ok=True)
         with contextlib.suppress(OSError):  # not empty: something else is in it
@@ -109,8 +113,7 @@ class RunDirectory:
 
     def perturbed_file(self, phase: Phase, eps: float | None, image: str, suffix: str) -> str:
         """Where a perturbed image goes, relative to the run."""
-        budget = phase.norm if eps is None else f"{phase.norm}-{format_eps(eps).replace('/', '_')}"
-        folder = self.root / "images" / attack_folder(phase.spec) / budget
+        folder = self.root / "images" / attack_folder(phase.spec) / budget_folder(phase, eps)
         return self._relative(output_path(folder, image, suffix))
 
     def _relative(self, path: Path) -> str:
@@ -131,6 +134,13 @@ class RunDirectory:
         if not isinstance(found, dict):
             raise RunError(f"{printable(str(file))}: is no run", "start a new run")
         return found
+
+
+def budget_folder(phase: Phase, eps: float | None) -> str:
+    """A budget as a folder's name: `linf-8_255`; empty for a threat without a norm."""
+    if phase.norm is None:
+        return ""
+    return phase.norm if eps is None else f"{phase.norm}-{format_eps(eps).replace('/', '_')}"
 
 
 def attack_folder(spec: str) -> str:

@@ -15,7 +15,6 @@ from fractions import Fraction
 from typing import Any, Literal
 
 from advcli.audit.plan import Phase
-from advcli.audit.statistics import wilson
 from advcli.errors import UsageError
 from advcli.threats.budget import NORMS, format_eps, parse_eps, same_eps
 
@@ -94,10 +93,14 @@ def check_planned(gates: Iterable[Gate], phases: Sequence[Phase], *, targeted: b
         elif gate.kind == "norm":
             chosen = [p for p in phases if p.norm == gate.subject]
         else:
-            chosen = list(phases)
+            chosen = [p for p in phases if p.norm is not None]
         if gate.eps is not None:
             wanted = gate.eps
-            chosen = [p for p in chosen if not p.eps or any(same_eps(eps, wanted) for eps in p.eps)]
+            chosen = [
+                p
+                for p in chosen
+                if p.norm is not None and (not p.eps or any(same_eps(eps, wanted) for eps in p.eps))
+            ]
         if not chosen:
             raise UsageError(
                 f"--fail-under {gate.text}: that is not run here",
@@ -116,6 +119,8 @@ def check_classes(gates: Iterable[Gate], names: Sequence[str]) -> None:
 
 
 def _planned(phase: Phase) -> str:
+    if phase.norm is None:
+        return f"{phase.spec}, a threat without a norm and so without a worst case"
     at = ",".join(format_eps(eps) for eps in phase.eps) or "its default eps"
     return f"{phase.spec} in {phase.norm} at {at}"
 
@@ -165,7 +170,7 @@ def _judge_one(
 
 def _figures(gate: Gate, summary: dict[str, Any]) -> list[tuple[float | None, Any]]:
     def at(row: dict[str, Any]) -> bool:
-        return gate.eps is None or same_eps(row["eps"], gate.eps)
+        return gate.eps is None or (row["eps"] is not None and same_eps(row["eps"], gate.eps))
 
     if gate.kind == "clean":
         return [(summary["clean"]["accuracy"], summary["clean"]["ci95"])]
@@ -177,10 +182,10 @@ def _figures(gate: Gate, summary: dict[str, Any]) -> list[tuple[float | None, An
         ]
     if gate.kind == "class":
         return [
-            (share, wilson(round(share * entry["total"]), entry["total"]))
+            (row["robust_accuracy"], row["ci95"])
             for entry in summary["per_class"]
             if entry["class"] == gate.subject
-            for share in (row["robust_accuracy"] for row in entry["worst_case"])
+            for row in entry["worst_case"]
         ]
     return [
         (row["robust_accuracy"], row["ci95"])

@@ -16,6 +16,7 @@ from advcli.threats.budget import same_eps
 __all__ = ["Answer", "Clean", "Ledger"]
 
 _TOLERANCE = 1 + 1e-6
+_Key = tuple[str, str | None, float | None]
 
 
 class Clean(NamedTuple):
@@ -54,11 +55,11 @@ class Answer(NamedTuple):
     forwards: int = 0
     gradients: int = 0
 
-    def broken_at(self, eps: float, *, minimum: bool) -> bool:
-        """Whether the image counts as fooled at `eps`."""
+    def broken_at(self, eps: float | None, *, minimum: bool) -> bool:
+        """Whether the image counts as fooled at `eps` (None: a threat without a norm)."""
         if self.error:
             return False
-        if minimum:
+        if minimum and eps is not None:
             return self.success and self.distance <= eps * _TOLERANCE
         return self.lost
 
@@ -69,7 +70,7 @@ class Ledger:
     image -> answer, eps None for minimum-norm attacks."""
 
     clean: dict[str, Clean] = field(default_factory=dict)
-    answers: dict[tuple[str, str, float | None], dict[str, Answer]] = field(default_factory=dict)
+    answers: dict[_Key, dict[str, Answer]] = field(default_factory=dict)
 
     @classmethod
     def read(cls, lines: Iterable[dict[str, Any]]) -> Ledger:
@@ -97,7 +98,8 @@ class Ledger:
         answers = self.answers.setdefault(key, {})
         if image in answers:
             return
-        distance = line["distance"][line["norm"]] if line["distance"] else None
+        measured = line["distance"] and line["norm"]
+        distance = line["distance"][line["norm"]] if measured else None
         clean, success = self.clean[image], bool(line["success"])
         answers[image] = Answer(
             success=success,
@@ -110,18 +112,18 @@ class Ledger:
             gradients=line["gradients"],
         )
 
-    def _key(self, attack: str, norm: str, eps: float | None) -> tuple[str, str, float | None]:
+    def _key(self, attack: str, norm: str | None, eps: float | None) -> _Key:
         if eps is not None:
             for known in self.answers:
                 if known[:2] == (attack, norm) and known[2] is not None and same_eps(known[2], eps):
                     return known
         return attack, norm, eps
 
-    def of(self, phase: Phase, eps: float) -> dict[str, Answer]:
+    def of(self, phase: Phase, eps: float | None) -> dict[str, Answer]:
         """The answers that speak about `phase` at `eps`."""
         return self.answers.get(self._key(*phase.key, None if phase.minimum else eps), {})
 
-    def calls(self, phase: Phase, eps: float) -> tuple[int, int, int]:
+    def calls(self, phase: Phase, eps: float | None) -> tuple[int, int, int]:
         """(forwards, gradients, images) of `phase` at `eps`: what its attacked images cost, and
         how many they are; at every eps the whole search of a minimum-norm attack."""
         spent = [a for i, a in self.of(phase, eps).items() if self.clean[i].attacked]
@@ -131,7 +133,7 @@ class Ledger:
         """Images that could be read, in the journal's order."""
         return ((image, clean) for image, clean in self.clean.items() if clean.sha256 is not None)
 
-    def before(self, phases: Iterable[Phase], phase: Phase, eps: float) -> set[str]:
+    def before(self, phases: Iterable[Phase], phase: Phase, eps: float | None) -> set[str]:
         """Images that the earlier phases of `phase`'s cascade broke at `eps` in its norm."""
         broken: set[str] = set()
         if not phase.cascade:

@@ -38,10 +38,14 @@ class Meter:
         phases: tuple[Phase, ...],
         todo: dict[str, tuple[float, ...]],
     ) -> None:
-        largest = phase.eps[-1]
+        largest = phase.rows[-1]
         self._watcher = watcher
         self._todo = todo
-        self._attacked = {image for image, clean in ledger.evaluated() if clean.attacked}
+        self._attacked = {
+            image
+            for image, clean in ledger.evaluated()
+            if clean.attacked and phase.judges(clean.sha256)
+        }
         broken = ledger.before(phases, phase, largest)
         broken |= {
             image

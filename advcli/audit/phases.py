@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
 from typing import Any
 
 import numpy as np
 
+from advcli.attacks.fitted import FittedAttack
 from advcli.audit.directory import RunDirectory
+from advcli.audit.fitting import Fitter
 from advcli.audit.journal import Journal, read_lines
 from advcli.audit.ledger import Ledger
 from advcli.audit.lines import Line, clean_line, failed_line, outcome_line
 from advcli.audit.meter import Meter, Watcher
 from advcli.audit.plan import AuditConfig, Phase, Target, pick_target
+from advcli.engine.fitted import judge
 from advcli.engine.jobs import Outcome, Subject
 from advcli.engine.run import Engine
 from advcli.errors import RunError
@@ -24,6 +27,8 @@ from advcli.images.writer import ImageWriter
 from advcli.threats.budget import same_eps
 
 __all__ = ["Worker", "open_questions"]
+
+Runner = Callable[[Iterable[Subject], Callable[[float], None]], Iterator[Outcome]]
 
 
 class Worker:
@@ -54,6 +59,7 @@ class Worker:
         self._resized = 0
         self._resized_example: dict[str, Any] | None = None
         self._starts: dict[int, np.ndarray | None] = {}
+        self._fitter = Fitter(config, engine, stream, directory, ledger, watcher)
         self.timings: dict[str, dict[str, float]] = {}
 
     # --- unperturbed -------------------------------------------------------------------------
@@ -165,16 +171,14 @@ class Worker:
         self._copy_repeats(phase, repeats)
         if not todo:
             return
+        run = self._runner(phase, selected)
         meter = Meter(self._watcher, self._ledger, phase, phases, todo)
         self._watcher.begin(phase.spec, len(todo))
         try:
             with ImageWriter() as writer:
                 try:
                     subjects = self._subjects(phase, todo, meter)
-                    outcomes = self._engine.run(
-                        phase.attack, phase.norm, subjects, progress=meter.under_way
-                    )
-                    for outcome in outcomes:
+                    for outcome in run(subjects, meter.under_way):
                         self._take(phase, outcome, writer)
                         meter.answered(outcome.key, outcome.eps, fooled=_counts(phase, outcome))
                         self._drain(wait=False)
@@ -190,6 +194,21 @@ class Worker:
                 "images": meter.done,
             }
         self._watcher.end()
+
+    def check(self, phases: tuple[Phase, ...]) -> None:
+        """Raises UsageError, before the first attack, where one has too few images to work on."""
+        for phase in phases:
+            self._fitter.check(phase, set(self._seen))
+
+    def _runner(self, phase: Phase, selected: set[str]) -> Runner:
+        """The way from subjects to outcomes; a fitted attack learns before it is returned."""
+        attack, norm, engine = phase.attack, phase.norm, self._engine
+        if isinstance(attack, FittedAttack):
+            learned = self._fitter.learned(phase, attack, selected)
+            return lambda subjects, _: judge(engine, attack, norm, learned, subjects)
+        if norm is None:
+            raise TypeError(f"'{attack.name}' searches for each image, and has no norm")
+        return lambda subjects, progress: engine.run(attack, norm, subjects, progress=progress)
 
     def _subjects(
         self, phase: Phase, todo: dict[str, tuple[float, ...]], meter: Meter
@@ -286,33 +305,34 @@ def open_questions(
     A minimum-norm attack answers every budget at once (its images have no budgets), so in a cascade
     it sees whatever still stands at one of them.
     """
-    before = {eps: ledger.before(phases, phase, eps) for eps in phase.eps}
-    answers = {eps: ledger.of(phase, eps) for eps in phase.eps}
+    before = {eps: ledger.before(phases, phase, eps) for eps in phase.rows}
+    answers = {eps: ledger.of(phase, eps) for eps in phase.rows}
     todo: dict[str, tuple[float, ...]] = {}
     repeats: dict[tuple[str, float], float] = {}
     for image, clean in ledger.evaluated():
-        if image not in selected or clean.prediction is None:
+        if image not in selected or clean.prediction is None or not phase.judges(clean.sha256):
             continue
         wrong = misclassified and clean.label != clean.target
         if not clean.attacked and not (wrong and not clean.correct):
             continue
-        standing = [eps for eps in phase.eps if image not in before[eps]]
-        missing: list[float] = []
+        standing = [eps for eps in phase.rows if image not in before[eps]]
+        missing: list[float | None] = []
         fooled_at: float | None = None
         for eps in standing:
             answer = answers[eps].get(image)
-            if answer is None and fooled_at is not None:
+            if answer is None and fooled_at is not None and eps is not None:
                 repeats[image, eps] = fooled_at
             elif answer is None:
                 missing.append(eps)
             elif answer.success and not phase.minimum and fooled_at is None:
                 fooled_at = eps
         if missing:
-            todo[image] = () if phase.minimum else tuple(missing)
+            todo[image] = () if phase.minimum else tuple(e for e in missing if e is not None)
     return todo, repeats
 
 
 def _counts(phase: Phase, outcome: Outcome) -> bool:
     """Whether an answer breaks its image at the phase's largest eps."""
-    within = not phase.minimum or outcome.distance[phase.norm] <= phase.eps[-1]
-    return outcome.success and within
+    if phase.minimum and phase.norm is not None:
+        return outcome.success and outcome.distance[phase.norm] <= phase.eps[-1]
+    return outcome.success

@@ -13,6 +13,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict
 
 from advcli.attacks.base import Attack
+from advcli.attacks.fitted import FittedAttack, place_in_split
 from advcli.attacks.registry import parse_spec
 from advcli.audit.presets import preset_specs
 from advcli.errors import UsageError
@@ -24,6 +25,7 @@ __all__ = [
     "Phase",
     "Target",
     "budget_notes",
+    "check_targets",
     "draft_phases",
     "merge",
     "parse_target",
@@ -77,31 +79,51 @@ class AuditConfig(BaseModel):
     only_fooled: bool = False
     include_misclassified: bool = False
     curve: bool = False
+    generator: str | None = None
 
 
 @dataclass(frozen=True)
 class Phase:
     """One attack in one norm. `eps` ascends; empty until the norm's default is known.
 
-    A minimum-norm attack runs once, whatever `eps`: each budget is a row of the summary.
+    A minimum-norm attack runs once, whatever `eps`: each budget is a row of the summary. A threat
+    without a norm has none, and one row. `seed` decides which images a fitted attack judges.
     """
 
-    attack: Attack
-    norm: Norm
+    attack: Attack | FittedAttack
+    norm: Norm | None
     eps: tuple[float, ...]
     cascade: bool = False
+    seed: int = 0
 
     @property
     def spec(self) -> str:
         return self.attack.spec
 
     @property
-    def key(self) -> tuple[str, Norm]:
+    def key(self) -> tuple[str, Norm | None]:
         return self.attack.spec, self.norm
 
     @property
     def minimum(self) -> bool:
         return self.attack.kind == "minimum-norm"
+
+    @property
+    def rows(self) -> tuple[float | None, ...]:
+        """What the summary has a row for: each eps, or None of a threat without a norm."""
+        return self.eps if self.norm is not None else (None,)
+
+    @property
+    def questions(self) -> tuple[float | None, ...]:
+        """What an image has a line for."""
+        return (None,) if self.minimum else self.rows
+
+    def judges(self, sha256: str | None) -> bool:
+        """Whether an image with these pixels enters the figures: a fitted attack is not judged
+        on what it may have learned from."""
+        if sha256 is None or not isinstance(self.attack, FittedAttack):
+            return True
+        return place_in_split(self.seed, sha256) >= self.attack.share
 
     def as_dict(self) -> dict[str, Any]:
         """What run.json keeps; `from_dict` reads it."""
@@ -113,12 +135,14 @@ class Phase:
             "access": self.attack.access,
             "options": self.attack.model_dump(mode="json"),
             "cascade": self.cascade,
+            "seed": self.seed,
         }
 
     @classmethod
     def from_dict(cls, stored: dict[str, Any]) -> Phase:
         request = parse_spec(stored["attack"], stored["norm"])
-        return cls(request.attack, request.norm, tuple(stored["eps"]), stored["cascade"])
+        eps, cascade = tuple(stored["eps"]), stored["cascade"]
+        return cls(request.attack, request.norm, eps, cascade, stored.get("seed", 0))
 
 
 def draft_phases(config: AuditConfig) -> tuple[Phase, ...]:
@@ -155,7 +179,9 @@ def draft_phases(config: AuditConfig) -> tuple[Phase, ...]:
 def resolve(phases: Iterable[Phase], input_shape: Sequence[int]) -> tuple[Phase, ...]:
     """Every budget filled in, for images of `input_shape` (H, W, C)."""
     filled = [
-        phase if phase.eps else replace(phase, eps=(default_eps(phase.norm, input_shape),))
+        phase
+        if phase.eps or phase.norm is None
+        else replace(phase, eps=(default_eps(phase.norm, input_shape),))
         for phase in phases
     ]
     return merge(filled)
@@ -165,7 +191,10 @@ def budget_notes(config: AuditConfig, phases: Iterable[Phase]) -> list[str]:
     """What a reader of the figures must know about the budgets that were asked for."""
     phases = tuple(phases)
     notes = []
-    norms = sorted({phase.norm for phase in phases})
+    norms = sorted({phase.norm for phase in phases if phase.norm is not None})
+    without = sorted({phase.attack.name for phase in phases if phase.norm is None})
+    if config.eps and without:
+        notes.append(f"--eps does not concern {', '.join(without)}: a threat without a norm")
     if config.eps and len(norms) > 1:
         notes.append(
             f"--eps means another size in each of {', '.join(norms)}: give an attack its own "
@@ -186,7 +215,7 @@ def budget_notes(config: AuditConfig, phases: Iterable[Phase]) -> list[str]:
 
 def merge(phases: Iterable[Phase]) -> tuple[Phase, ...]:
     """One phase per attack and norm, in order of first appearance, with all of its budgets."""
-    merged: dict[tuple[str, Norm, bool], Phase] = {}
+    merged: dict[tuple[str, Norm | None, bool], Phase] = {}
     for phase in phases:
         key = (*phase.key, bool(phase.eps))
         before = merged.get(key)
@@ -201,6 +230,8 @@ def merge(phases: Iterable[Phase]) -> tuple[Phase, ...]:
 
 def _phase(config: AuditConfig, spec: str, *, cascade: bool) -> Phase:
     request = parse_spec(spec, config.norm)
+    if request.norm is None:
+        return Phase(request.attack, None, (), cascade, config.seed)
     if request.eps is not None:
         eps: tuple[float, ...] = (request.eps,)
     elif config.eps:
@@ -215,7 +246,7 @@ def _phase(config: AuditConfig, spec: str, *, cascade: bool) -> Phase:
                 "another by less than 1/255 (0.00392157)",
                 "give a larger --eps, e.g. 1/255, or --pixels float",
             )
-    return Phase(request.attack, request.norm, eps, cascade)
+    return Phase(request.attack, request.norm, eps, cascade, config.seed)
 
 
 def _check_targetable(phases: Sequence[Phase], preset: str | None) -> None:
@@ -225,6 +256,17 @@ def _check_targetable(phases: Sequence[Phase], preset: str | None) -> None:
             raise UsageError(
                 f"'{phase.attack.name}'{where} has no targeted form",
                 "leave --targeted away, or name other attacks by -a",
+            )
+
+
+def check_targets(phases: Iterable[Phase], target: Target | None) -> None:
+    """Raises UsageError where one thing is to be learned for targets that differ by image."""
+    for phase in phases:
+        if isinstance(phase.attack, FittedAttack) and isinstance(target, str):
+            raise UsageError(
+                f"'{phase.attack.name}' learns one thing for all images, and --targeted {target} "
+                "is another class for each",
+                "give one class, e.g. --targeted 0",
             )
 
 

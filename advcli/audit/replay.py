@@ -6,10 +6,14 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
+from advcli.attacks.fitted import FittedAttack
+from advcli.audit.directory import RunDirectory
+from advcli.audit.fitting import fitted_folder, load
 from advcli.audit.ledger import Ledger
 from advcli.audit.lines import Line
 from advcli.audit.plan import AuditConfig, Phase
 from advcli.audit.setup import Bench, stream_of
+from advcli.engine.fitted import judge
 from advcli.engine.jobs import Outcome, Subject
 from advcli.engine.run import Engine
 
@@ -17,6 +21,7 @@ __all__ = ["replayed"]
 
 
 def replayed(
+    directory: RunDirectory,
     config: AuditConfig,
     bench: Bench,
     ledger: Ledger,
@@ -48,8 +53,23 @@ def replayed(
         }
         subjects = [_subject(key, line, ledger, pixels) for key, line in asked.items()]
         if subjects:
-            for outcome in engine.run(phase.attack, phase.norm, subjects):
+            for outcome in _outcomes(directory, engine, phase, subjects):
                 yield phase, asked[outcome.key], outcome
+
+
+def _outcomes(
+    directory: RunDirectory, engine: Engine, phase: Phase, subjects: Sequence[Subject]
+) -> Iterator[Outcome]:
+    attack, norm = phase.attack, phase.norm
+    if isinstance(attack, FittedAttack):  # what it learned is part of the run
+        shape = engine.classifier.input_shape
+        learned = {
+            eps: load(fitted_folder(directory, phase, eps), attack, shape)
+            for eps in phase.questions
+        }
+        yield from judge(engine, attack, norm, learned, subjects)
+    elif norm is not None:
+        yield from engine.run(attack, norm, subjects)
 
 
 def _subject(key: str, line: Line, ledger: Ledger, pixels: Mapping[str, np.ndarray]) -> Subject:

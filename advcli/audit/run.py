@@ -17,6 +17,7 @@ from typing import Any
 
 from advcli.audit import resume as resuming
 from advcli.audit.directory import RunDirectory
+from advcli.audit.fitting import check_enough, check_generator, records
 from advcli.audit.gates import check_classes, check_planned, parse_gate
 from advcli.audit.meter import Watcher
 from advcli.audit.phases import Worker
@@ -25,6 +26,7 @@ from advcli.audit.plan import (
     Phase,
     Target,
     budget_notes,
+    check_targets,
     draft_phases,
     parse_target,
     resolve,
@@ -88,6 +90,12 @@ def execute(
     gates = [parse_gate(text) for text in config.fail_under]
     check_planned(gates, phases, targeted=config.targeted is not None)
     header, folder = open_cheaply(config)
+    check_enough(config, folder, phases)
+    generator = (
+        earlier["identity"].get("generator")
+        if earlier is not None and "generator" not in given
+        else check_generator(config, phases)
+    )
     if folder.class_names:
         check_classes(gates, folder.class_names)
     if earlier is not None:
@@ -116,6 +124,7 @@ def execute(
         if config.targeted is None
         else parse_target(config.targeted, bench.class_names, bench.classifier.class_count)
     )
+    check_targets(phases, target)
     for note in (*folder.notes, *budget_notes(config, phases)):
         watcher.note(note)
     engine = Engine(
@@ -126,6 +135,7 @@ def execute(
         surrogate=None if bench.surrogate is None else bench.surrogate.classifier,
     )
     run = _describe(config, bench, phases, target, engine, command_line)
+    run["identity"]["generator"] = generator
     if earlier is not None:
         resuming.check_identity(run["identity"], earlier, given)
         run = resuming.continued(run, earlier)
@@ -152,9 +162,16 @@ def _work(
     stream = stream_of(config, bench.folder, bench.input_shape)
     with directory.journal() as journal:
         worker = Worker(config, engine, stream, directory, journal, ledger, watcher)
-        if not directory.holds_run:
+        fresh = not directory.holds_run
+        if fresh:
             directory.write_run(run)
         worker.clean_pass(target)
+        try:
+            worker.check(phases)
+        except UsageError:
+            if fresh:
+                directory.discard()
+            raise
         run["images"] |= worker.images_facts()
         directory.summary_file.unlink(missing_ok=True)
         directory.write_run(run)
@@ -163,6 +180,7 @@ def _work(
                 worker.attack_pass(phase, phases)
         finally:
             run["timings"] = _added(run["timings"], worker.timings)
+            run["fitted"] = records(directory, phases)
             journal.sync()
             directory.write_run(run)
         left = missing(ledger.restricted(run["images"]["selected"]), phases)

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from advcli.audit.ledger import Ledger
 from advcli.audit.plan import Phase
 from advcli.images.text import printable
 
-__all__ = ["BUDGET", "finding", "from_journal", "unreadable", "verdict"]
+__all__ = ["BUDGET", "finding", "from_fits", "from_journal", "unreadable", "verdict"]
 
 BUDGET = "budget"  # the check that says what an eps means; asked anew when a run goes on
 _STALLED_SHARE = 0.01
@@ -40,7 +41,7 @@ def from_journal(ledger: Ledger, phases: Sequence[Phase]) -> list[dict[str, str]
     unusable = {
         image
         for phase in phases
-        for eps in phase.eps
+        for eps in phase.rows
         for image, answer in ledger.of(phase, eps).items()
         if answer.nonfinite
     }
@@ -55,6 +56,20 @@ def from_journal(ledger: Ledger, phases: Sequence[Phase]) -> list[dict[str, str]
             )
         )
     return findings
+
+
+def from_fits(records: Iterable[Mapping[str, Any]]) -> list[dict[str, str]]:
+    """What the figures of fitted attacks rest on and nobody can check."""
+    return [
+        finding(
+            "generator",
+            "note",
+            f"{printable(str(record['given']), 60)} was given, and nothing beside it says what it "
+            "was trained on: if these images were among it, its figures flatter it",
+        )
+        for record in records
+        if record.get("given") and record.get("seed") is None
+    ]
 
 
 def unreadable(
@@ -94,7 +109,7 @@ def _stalled(ledger: Ledger, phase: Phase) -> list[dict[str, str]]:
     """Images that stand because their gradient was zero, not because the search failed."""
     standing: set[str] = set()
     stalled: set[str] = set()
-    for eps in phase.eps:
+    for eps in phase.rows:
         for image, answer in ledger.of(phase, eps).items():
             if not answer.success and not answer.error:
                 standing.add(image)

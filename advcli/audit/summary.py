@@ -6,7 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import advcli
 from advcli.audit import gates as gating
@@ -20,6 +20,10 @@ from advcli.threats.budget import same_eps
 __all__ = ["SCHEMA_VERSION", "Standing", "missing", "summarise"]
 
 SCHEMA_VERSION = 1
+_FITTED = (
+    *("folder", "given", "images", "seed", "share"),
+    *("steps", "forwards", "gradients", "seconds", "fooled"),
+)
 
 
 @dataclass(frozen=True)
@@ -48,6 +52,7 @@ def summarise(run: dict[str, Any], ledger: Ledger) -> dict[str, Any]:
             ledger, run["model"]["classes"], run["images"].get("per_class") or {}
         ),
         *soundness.from_journal(ledger, phases),
+        *soundness.from_fits(run.get("fitted", ())),
     ]
     correct = sum(clean.correct for clean in evaluated.values())
     seconds = sum(timing["seconds"] for timing in run["timings"].values())
@@ -85,7 +90,7 @@ def summarise(run: dict[str, Any], ledger: Ledger) -> dict[str, Any]:
         "provenance": run["provenance"],
     }
     if run["config"]["targeted"] is None:
-        robust = dict(_robust_sets(ledger, phases))
+        robust = {budget: _robust_set(ledger, phases, *budget) for budget in _budgets(phases)}
         summary["worst_case"] = [
             _worst_case(ledger, phases, norm, eps, standing)
             for (norm, eps), standing in robust.items()
@@ -126,13 +131,15 @@ def _images(run: dict[str, Any], ledger: Ledger, evaluated: int) -> dict[str, An
     }
 
 
-def count(ledger: Ledger, phases: Sequence[Phase], phase: Phase, eps: float) -> Standing:
+def count(ledger: Ledger, phases: Sequence[Phase], phase: Phase, eps: float | None) -> Standing:
     """What `phase` did at `eps` to the images that it was to see."""
     before = ledger.before(phases, phase, eps)
     answers = ledger.of(phase, eps)
     attempted = broken = errors = hits = total = 0
     for image, clean in ledger.evaluated():
         if clean.target is not None and clean.target == clean.label:
+            continue
+        if not phase.judges(clean.sha256):
             continue
         total += 1
         answer = answers.get(image)
@@ -155,7 +162,7 @@ def _rows(
     options: dict[str, Any],
 ) -> Iterator[dict[str, Any]]:
     timing = run["timings"].get(f"{phase.spec} {phase.norm}", {"seconds": 0.0, "images": 0})
-    for eps in phase.eps:
+    for eps in phase.rows:
         standing = count(ledger, phases, phase, eps)
         answers = ledger.of(phase, eps)
         before = ledger.before(phases, phase, eps)
@@ -186,16 +193,31 @@ def _rows(
             "images_per_second": timing["images"] / timing["seconds"]
             if timing["seconds"]
             else None,
+            "fitted": _fitted(run, phase, eps),
         }
+
+
+def _fitted(run: dict[str, Any], phase: Phase, eps: float | None) -> dict[str, Any] | None:
+    """What a fitted attack learned from and what that cost; None of the others."""
+    for record in run.get("fitted", ()):
+        if (record["attack"], record["norm"]) != phase.key:
+            continue
+        if record["eps"] == eps or (
+            eps is not None and record["eps"] is not None and same_eps(record["eps"], eps)
+        ):
+            return {key: record.get(key) for key in _FITTED}
+    return None
 
 
 def _budgets(phases: Sequence[Phase]) -> list[tuple[str, float]]:
     found: list[tuple[str, float]] = []
     for phase in phases:
         for eps in phase.eps:
-            if not any(norm == phase.norm and same_eps(eps, old) for norm, old in found):
+            if phase.norm is not None and not any(
+                norm == phase.norm and same_eps(eps, old) for norm, old in found
+            ):
                 found.append((phase.norm, eps))
-    order: list[str] = [phase.norm for phase in phases]
+    order: list[str | None] = [phase.norm for phase in phases]
     return sorted(found, key=lambda budget: order.index(budget[0]))
 
 
@@ -208,22 +230,35 @@ def _answers_at(
             yield phase, ledger.of(phase, eps)
 
 
-def _robust_sets(
-    ledger: Ledger, phases: Sequence[Phase]
-) -> Iterator[tuple[tuple[str, float], set[str]]]:
-    for norm, eps in _budgets(phases):
-        robust = {image for image, clean in ledger.evaluated() if clean.correct}
-        for phase, answers in _answers_at(ledger, phases, norm, eps):
-            robust.difference_update(
-                image
-                for image, answer in answers.items()
-                if answer.error or answer.broken_at(eps, minimum=phase.minimum)
-            )
-        yield (norm, eps), robust
+class Robust(NamedTuple):
+    """The images that every attack at a budget left standing, among those that one was to see.
+
+    Where all that was run there are fitted attacks, those are the images not learned from.
+    """
+
+    standing: set[str]
+    judged: set[str]
+
+
+def _robust_set(ledger: Ledger, phases: Sequence[Phase], norm: str, eps: float) -> Robust:
+    at = list(_answers_at(ledger, phases, norm, eps))
+    judged = {
+        image
+        for image, clean in ledger.evaluated()
+        if any(phase.judges(clean.sha256) for phase, _ in at)
+    }
+    standing = {image for image in judged if ledger.clean[image].correct}
+    for phase, answers in at:
+        standing.difference_update(
+            image
+            for image, answer in answers.items()
+            if answer.error or answer.broken_at(eps, minimum=phase.minimum)
+        )
+    return Robust(standing, judged)
 
 
 def _worst_case(
-    ledger: Ledger, phases: Sequence[Phase], norm: str, eps: float, robust: set[str]
+    ledger: Ledger, phases: Sequence[Phase], norm: str, eps: float, robust: Robust
 ) -> dict[str, Any]:
     evaluated = dict(ledger.evaluated())
     broken_by: Counter[str] = Counter()
@@ -236,8 +271,8 @@ def _worst_case(
     return {
         "norm": norm,
         "eps": eps,
-        "robust_accuracy": proportion(len(robust), len(evaluated)),
-        "ci95": wilson(len(robust), len(evaluated)),
+        "robust_accuracy": proportion(len(robust.standing), len(robust.judged)),
+        "ci95": wilson(len(robust.standing), len(robust.judged)),
         "broken_by": dict(broken_by),
     }
 
@@ -245,7 +280,7 @@ def _worst_case(
 def _per_class(
     names: Sequence[str],
     evaluated: dict[str, Clean],
-    robust: dict[tuple[str, float], set[str]],
+    robust: dict[tuple[str, float], Robust],
 ) -> Iterator[dict[str, Any]]:
     members: dict[int, list[str]] = {}
     for image, clean in evaluated.items():
@@ -258,21 +293,30 @@ def _per_class(
             "total": len(images),
             "clean_accuracy": proportion(sum(evaluated[i].correct for i in images), len(images)),
             "worst_case": [
-                {
-                    "norm": norm,
-                    "eps": eps,
-                    "robust_accuracy": proportion(sum(i in kept for i in images), len(images)),
-                }
-                for (norm, eps), kept in robust.items()
+                {"norm": norm, "eps": eps} | _share_of(images, found)
+                for (norm, eps), found in robust.items()
             ],
         }
+
+
+def _share_of(images: Sequence[str], robust: Robust) -> dict[str, Any]:
+    standing = sum(image in robust.standing for image in images)
+    judged = sum(image in robust.judged for image in images)
+    return {
+        "robust_accuracy": proportion(standing, judged),
+        "ci95": wilson(standing, judged),
+        "total": judged,
+    }
 
 
 def missing(ledger: Ledger, phases: Sequence[Phase]) -> int:
     """Answers still to be given before the figures are those of a finished run."""
     count = 0
     for phase in phases:
-        for eps in phase.eps:
+        for eps in phase.rows:
             answered = ledger.of(phase, eps).keys() | ledger.before(phases, phase, eps)
-            count += sum(c.attacked and i not in answered for i, c in ledger.evaluated())
+            count += sum(
+                clean.attacked and phase.judges(clean.sha256) and image not in answered
+                for image, clean in ledger.evaluated()
+            )
     return count

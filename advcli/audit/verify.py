@@ -122,7 +122,9 @@ def verify(
     checker.check_images()
     if replay:
         phases = [Phase.from_dict(stored) for stored in run["phases"]]
-        for phase, line, outcome in replayed(config, bench, ledger, checker.lines, phases, replay):
+        for phase, line, outcome in replayed(
+            directory, config, bench, ledger, checker.lines, phases, replay
+        ):
             found.replayed += 1
             checker.compare_replay(phase, line, outcome)
     return found

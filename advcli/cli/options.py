@@ -199,6 +199,11 @@ def audit_options(function: F) -> F:
             help="Look for this class instead of any wrong one.",
         ),
         click.option(
+            "--generator",
+            metavar="FILE",
+            help="For advgan: use this generator.keras of an earlier run instead of training one.",
+        ),
+        click.option(
             "--surrogate",
             metavar="MODEL",
             help="Transfer: craft on this model, judge the finished image, once, on MODEL.",

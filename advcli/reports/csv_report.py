@@ -99,7 +99,8 @@ def _rows(summary: dict[str, Any]) -> Iterator[dict[str, Any]]:
         }
         for row in entry["worst_case"]:
             names = {"section": "class", "kind": "worst case", "name": entry["class"]}
-            yield {**names, "total": entry["total"], **row}
+            known = {key: row[key] for key in COLUMNS if key in row}
+            yield {**names, "total": entry["total"], **known, **_interval(row["ci95"])}
     for gate in summary["gates"]:
         yield {
             "section": "gate",

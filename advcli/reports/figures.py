@@ -10,6 +10,7 @@ from advcli.threats.budget import format_eps
 
 __all__ = [
     "budget",
+    "by_norm",
     "calls",
     "calls_note",
     "curve_tables",
@@ -53,12 +54,19 @@ def interval(ci95: Sequence[float] | None) -> str:
     return f"{100 * ci95[0]:.1f}–{100 * ci95[1]:.1f}"
 
 
-def budget(norm: str, eps: float) -> str:
-    """`linf 8/255`."""
-    return f"{norm} {format_eps(eps)}"
+def budget(norm: str | None, eps: float | None) -> str:
+    """`linf 8/255`, or that a threat has none."""
+    return "no norm" if norm is None or eps is None else f"{norm} {format_eps(eps)}"
 
 
-def distance(value: float | None, norm: str) -> str:
+def by_norm(summary: dict[str, Any]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """The rows of attacks in a norm, and those of threats without one, which have no worst case
+    with the others."""
+    rows = summary["attacks"]
+    return [r for r in rows if r["norm"] is not None], [r for r in rows if r["norm"] is None]
+
+
+def distance(value: float | None, norm: str | None) -> str:
     """A median distance; a whole number of 8-bit levels as such, in linf."""
     if value is None:
         return "–"
@@ -91,8 +99,12 @@ def legend(summary: dict[str, Any]) -> list[str]:
     if aim is not None:
         shown = {"least-likely": "each image's least likely class", "next": "the class after its"}
         what = shown.get(aim, f"class '{printable(aim, 40)}'")
-        row = next(iter(summary["attacks"]), None)
-        left_out = summary["clean"]["total"] - row["total"] if row else 0
+        row = next((row for row in summary["attacks"] if not row.get("fitted")), None)
+        left_out = (
+            summary["clean"]["total"] - row["total"]
+            if row
+            else sum(entry["total"] for entry in summary["per_class"] if entry["class"] == aim)
+        )
         lines.append(
             f"targeted at {what}: success and hits = the target was hit, robust = the label was "
             f"kept; {left_out} image(s) skipped because the label is the target"
@@ -109,11 +121,29 @@ def legend(summary: dict[str, Any]) -> list[str]:
             "cascade: each attack saw only the images still standing before it, so robust is "
             "cumulative"
         )
+    lines += filter(None, map(fit_note, summary["attacks"]))
     lines.append(
         "median: distance of the attacked images, those that withstood counting as infinitely "
         "far (– where half or more did)"
     )
     return [*lines, *filter(None, [calls_note(summary)])]
+
+
+def fit_note(row: dict[str, Any]) -> str:
+    """What a fitted attack learned from; empty for the others."""
+    fit = row.get("fitted")
+    if not fit:
+        return ""
+    name = f"{row['attack']}, {budget(row['norm'], row['eps'])}"
+    judged = f"judged on the {row['total']} images of the other part (split by content and seed)"
+    kept = f"kept in {fit['folder']}"
+    if fit["given"]:
+        source = printable(str(fit["given"]), 60)
+        return f"{name}: the generator was given ({source}); {judged}; {kept}"
+    return (
+        f"{name}: learned once from {fit['images']} images ({fit['gradients']:,} gradients), "
+        f"{judged}; {kept}"
+    )
 
 
 def calls(row: dict[str, Any]) -> str:

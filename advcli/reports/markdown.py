@@ -42,8 +42,10 @@ def _lines(summary: dict[str, Any]) -> Iterator[str]:
         yield ""
         yield f"> {escaped(note)}"
     yield ""
-    rows = [
-        [
+    with_norm, without_norm = figures.by_norm(summary)
+
+    def cells(row: dict[str, Any]) -> list[str]:
+        return [
             escaped(row["attack"]),
             figures.budget(row["norm"], row["eps"]),
             figures.percent(row["robust_accuracy"]),
@@ -54,8 +56,8 @@ def _lines(summary: dict[str, Any]) -> Iterator[str]:
             figures.distance(row["median_distance"], row["norm"]),
             figures.calls(row),
         ]
-        for row in summary["attacks"]
-    ]
+
+    rows = [cells(row) for row in with_norm]
     first = ["clean", "–", figures.percent(clean["accuracy"]), figures.interval(clean["ci95"])]
     rows.insert(0, [*first, "–", "–", str(clean["errors"]), "–", "–"])
     for row in summary["worst_case"]:
@@ -63,6 +65,7 @@ def _lines(summary: dict[str, Any]) -> Iterator[str]:
         bold = [f"**{cell}**" for cell in figure]
         at = figures.budget(row["norm"], row["eps"])
         rows.append(["**worst case**", at, *bold, "–", "–", "–", "–", "–"])
+    rows += [cells(row) for row in without_norm]
     fooled = "fooled" if figures.target(summary) is None else "hits"
     head = ["attack", "budget", "robust", "95 %", "success", fooled, "errors", "median distance"]
     yield from _table([*head, "calls per image"], rows)

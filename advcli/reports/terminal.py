@@ -84,7 +84,9 @@ def _table(summary: dict[str, Any]) -> Table:
     cells = ["clean", "", figures.percent(clean["accuracy"]), figures.interval(clean["ci95"])]
     cells += ["", "", ""]
     table.add_row(*cells, *([str(clean["errors"])] if any_errors else []), end_section=True)
-    for position, row in enumerate(summary["attacks"], start=1):
+    with_norm, without_norm = figures.by_norm(summary)
+
+    def add(row: dict[str, Any], *, last: bool) -> None:
         cells = [
             row["attack"],
             figures.budget(row["norm"], row["eps"]),
@@ -96,15 +98,21 @@ def _table(summary: dict[str, Any]) -> Table:
         ]
         if any_errors:
             cells.append(str(row["errors"]))
-        table.add_row(*cells, end_section=position == len(summary["attacks"]))
-    for row in summary["worst_case"]:
+        table.add_row(*cells, end_section=last)
+
+    for position, row in enumerate(with_norm, start=1):
+        add(row, last=position == len(with_norm))
+    for position, row in enumerate(summary["worst_case"], start=1):
         table.add_row(
             "worst case",
             figures.budget(row["norm"], row["eps"]),
             figures.percent(row["robust_accuracy"]),
             figures.interval(row["ci95"]),
             style="bold",
+            end_section=position == len(summary["worst_case"]),
         )
+    for row in without_norm:
+        add(row, last=False)
     return table
 
 

@@ -19,6 +19,7 @@ ROW = [
     "attack", "options", "norm", "eps", "robust_accuracy", "success_rate", "robust", "broken",
     "errors", "attempted", "total", "ci95", "median_distance", "forwards", "gradients",
     "forwards_per_image", "gradients_per_image", "seconds", "images_per_second",
+    "fitted",
 ]
 # fmt: on
 
