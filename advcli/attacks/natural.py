@@ -21,14 +21,14 @@ __all__ = ["NaturalAttack", "Question"]
 
 
 class Question(NamedTuple):
-    """Is the model right about `count` pictures of one image, all of them?
+    """Is the model right about all of the `pictures` that are made of one image?
 
     `severity` where a kind has several; None where the pictures are a search of their own.
     """
 
     kind: str
     severity: int | None
-    count: int
+    pictures: int
 
     @property
     def name(self) -> str:
@@ -61,4 +61,4 @@ class NaturalAttack(Settings):
         return None
 
     def cost(self, space: Space) -> tuple[int, int]:
-        return sum(question.count for question in self.questions()), 0
+        return sum(question.pictures for question in self.questions()), 0

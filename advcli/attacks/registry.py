@@ -5,13 +5,17 @@ from __future__ import annotations
 import difflib
 from dataclasses import dataclass
 from importlib import import_module
+from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
-from advcli.attacks.base import Attack
+from advcli.attacks.base import Attack, Settings
 from advcli.attacks.fitted import FittedAttack
+from advcli.attacks.natural import NaturalAttack
 from advcli.errors import UsageError
 from advcli.threats.budget import Norm, check_eps, parse_eps, parse_norm
+
+Chosen = TypeVar("Chosen", bound=Settings)
 
 # name -> module: a new attack is a file and a line here
 _MODULES = {
@@ -35,7 +39,16 @@ _MODULES = {
 }
 # those that learn from a part of the images, and are applied to the others
 _FITTED = {"universal": "universal", "patch": "patch", "advgan": "advgan"}
+# threats that nobody chose: no norm, no search of the model
+_NATURAL = {
+    "corruption": "corruption",
+    "spatial": "spatial",
+    "blur": "blur",
+    "brightness": "brightness",
+    "contrast": "contrast",
+}
 NAMES: tuple[str, ...] = tuple(_MODULES)
+NATURAL: tuple[str, ...] = tuple(_NATURAL)
 FITTED: tuple[str, ...] = tuple(_FITTED)
 
 
@@ -52,19 +65,45 @@ def attack_class(name: str) -> type[Attack] | type[FittedAttack]:
     """The class called `name`; an unknown name is an error that suggests the nearest."""
     modules = _MODULES | _FITTED
     if name not in modules:
-        near = difflib.get_close_matches(name, modules, n=1, cutoff=0.4)
+        near = difflib.get_close_matches(name, modules | _NATURAL, n=1, cutoff=0.4)
         hint = f"did you mean '{near[0]}'? " if near else ""
         raise UsageError(f"unknown attack '{name}'", f"{hint}`advcli attacks` lists all of them")
-    module = import_module(f"advcli.attacks.{modules[name]}")
+    found: type[Attack] | type[FittedAttack]
+    found = _defined(name, modules[name], (Attack, FittedAttack))
+    return found
+
+
+def is_natural(spec: str) -> bool:
+    """Whether a spec names a natural threat."""
+    return spec.strip().partition(":")[0].strip().lower() in _NATURAL
+
+
+def natural_class(name: str) -> type[NaturalAttack]:
+    """The natural threat called `name`, which `is_natural`."""
+    found: type[NaturalAttack] = _defined(name, _NATURAL[name], (NaturalAttack,))
+    return found
+
+
+def parse_natural(spec: str) -> NaturalAttack:
+    """`name[:key=value,…]` -> its settings; there is no norm and no eps."""
+    name, options = _split(spec)
+    for key in ("norm", "eps"):
+        if key in options:
+            raise UsageError(f"'{name}' has no {key}: it is a natural threat", f"leave {key} away")
+    return _build(natural_class(name), options, spec)
+
+
+def _defined(name: str, module_name: str, kinds: tuple[type[Settings], ...]) -> Any:
+    module = import_module(f"advcli.attacks.{module_name}")
     found = [
         value
         for value in vars(module).values()
         if isinstance(value, type)
-        and issubclass(value, (Attack, FittedAttack))
+        and issubclass(value, kinds)
         and getattr(value, "name", "") == name
     ]
     if len(found) != 1:
-        raise TypeError(f"advcli.attacks.{modules[name]} defines {len(found)} attacks '{name}'")
+        raise TypeError(f"advcli.attacks.{module_name} defines {len(found)} attacks '{name}'")
     return found[0]
 
 
@@ -73,17 +112,8 @@ def parse_spec(spec: str, default_norm: Norm | None = None) -> Request:
 
     Without a norm in the spec: `default_norm`; without that, the first norm of the attack.
     """
-    name, _, tail = spec.strip().partition(":")
-    cls = attack_class(name.strip().lower())
-    options: dict[str, str] = {}
-    for part in filter(None, (piece.strip() for piece in tail.split(","))):
-        key, sign, value = part.partition("=")
-        if not sign or not value.strip():
-            raise UsageError(f"'{part}' in '{spec}' is no option", "write it as key=value")
-        key = key.strip().replace("-", "_")
-        if key in options:
-            raise UsageError(f"'{key}' stands twice in '{spec}'", "keep one of them")
-        options[key] = value.strip()
+    name, options = _split(spec)
+    cls = attack_class(name)
     norm = _norm_for(cls, options.pop("norm", None), default_norm)
     budget = options.pop("eps", None)
     attack = _build(cls, options, spec)
@@ -101,6 +131,21 @@ def parse_spec(spec: str, default_norm: Norm | None = None) -> Request:
     return Request(attack, norm, eps)
 
 
+def _split(spec: str) -> tuple[str, dict[str, str]]:
+    """`name:key=value,…` -> the name and its options as text."""
+    name, _, tail = spec.strip().partition(":")
+    options: dict[str, str] = {}
+    for part in filter(None, (piece.strip() for piece in tail.split(","))):
+        key, sign, value = part.partition("=")
+        if not sign or not value.strip():
+            raise UsageError(f"'{part}' in '{spec}' is no option", "write it as key=value")
+        key = key.strip().replace("-", "_")
+        if key in options:
+            raise UsageError(f"'{key}' stands twice in '{spec}'", "keep one of them")
+        options[key] = value.strip()
+    return name.strip().lower(), options
+
+
 def _norm_for(
     cls: type[Attack] | type[FittedAttack], asked: str | None, default: Norm | None
 ) -> Norm | None:
@@ -115,9 +160,7 @@ def _norm_for(
     return norm
 
 
-def _build(
-    cls: type[Attack] | type[FittedAttack], options: dict[str, str], spec: str
-) -> Attack | FittedAttack:
+def _build(cls: type[Chosen], options: dict[str, str], spec: str) -> Chosen:
     known = list(cls.model_fields)
     for key in options:
         if key not in known:

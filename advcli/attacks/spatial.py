@@ -60,8 +60,8 @@ class Spatial(NaturalAttack):
         from_x, from_y = -middle_x - right, -middle_y - down
         matrix = np.array(
             [
-                [cosine, sine, cosine * from_x + sine * from_y + middle_x],
-                [-sine, cosine, -sine * from_x + cosine * from_y + middle_y],
+                [cosine, -sine, cosine * from_x - sine * from_y + middle_x],
+                [sine, cosine, sine * from_x + cosine * from_y + middle_y],
             ]
         )
         moved = affine(pixels.astype(np.float64), np.round(matrix, 9), self.fill)

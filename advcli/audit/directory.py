@@ -11,8 +11,10 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from advcli.attacks.natural import Question
 from advcli.audit.journal import Journal, dumps, read_lines
 from advcli.audit.ledger import Ledger
+from advcli.audit.natural import NaturalPhase
 from advcli.audit.plan import Phase
 from advcli.errors import RunError
 from advcli.images.naming import output_path
@@ -115,6 +117,11 @@ class RunDirectory:
         """Where a perturbed image goes, relative to the run."""
         folder = self.root / "images" / attack_folder(phase.spec) / budget_folder(phase, eps)
         return self._relative(output_path(folder, image, suffix))
+
+    def natural_file(self, phase: NaturalPhase, question: Question, image: str) -> str:
+        """Where a picture of a natural threat goes, relative to the run; always a PNG."""
+        folder = self.root / "images" / attack_folder(phase.spec) / question.name
+        return self._relative(output_path(folder, image))
 
     def _relative(self, path: Path) -> str:
         return path.relative_to(self.root).as_posix()

@@ -4,6 +4,8 @@
 clean=90         accuracy on the clean images
 pgd=40           the lowest robust accuracy of an attack;  pgd@8/255=40 at one eps
 linf@8/255=40    the worst case there
+corruption=40    the mean corruption accuracy;  corruption@3=40 at one severity;
+                 corruption:snow=40, corruption:snow@3=40 of one kind;  spatial=40 of a search
 class:cat=30     the lowest worst case of one class
 """
 
@@ -14,6 +16,8 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any, Literal
 
+from advcli.audit import natural
+from advcli.audit.natural import NaturalPhase
 from advcli.audit.plan import Phase
 from advcli.errors import UsageError
 from advcli.threats.budget import NORMS, format_eps, parse_eps, same_eps
@@ -21,7 +25,10 @@ from advcli.threats.budget import NORMS, format_eps, parse_eps, same_eps
 __all__ = ["Gate", "check_classes", "check_planned", "judge", "parse_gate"]
 
 Kind = Literal["worst", "clean", "attack", "norm", "class"]
-_HOW = "write --fail-under 40, clean=90, pgd=40, pgd@8/255=40, linf@8/255=40 or class:NAME=30"
+_HOW = (
+    "write --fail-under 40, clean=90, pgd=40, pgd@8/255=40, linf@8/255=40, corruption=50 or "
+    "class:NAME=30"
+)
 
 
 @dataclass(frozen=True)
@@ -75,7 +82,13 @@ def _threshold(percent: str, text: str) -> float:
     return float(exact / 100)  # rounded once, as count / total is: 33.3 % of 1000 is equality
 
 
-def check_planned(gates: Iterable[Gate], phases: Sequence[Phase], *, targeted: bool) -> None:
+def check_planned(
+    gates: Iterable[Gate],
+    phases: Sequence[Phase],
+    threats: Sequence[NaturalPhase] = (),
+    *,
+    targeted: bool,
+) -> None:
     """Raises UsageError for a gate on what will not be run.
 
     A phase whose eps is still unknown may turn out to have any.
@@ -88,6 +101,8 @@ def check_planned(gates: Iterable[Gate], phases: Sequence[Phase], *, targeted: b
                 f"--fail-under {gate.text}: targeted attacks have no worst case",
                 "gate on an attack by name, e.g. pgd=40",
             )
+        if gate.kind == "attack" and natural.has_scope(gate.subject, gate.eps, threats):
+            continue
         if gate.kind == "attack":
             chosen = [p for p in phases if gate.subject in (p.spec, p.attack.name)]
         elif gate.kind == "norm":
@@ -104,7 +119,13 @@ def check_planned(gates: Iterable[Gate], phases: Sequence[Phase], *, targeted: b
         if not chosen:
             raise UsageError(
                 f"--fail-under {gate.text}: that is not run here",
-                "planned: " + "; ".join(_planned(phase) for phase in phases),
+                "planned: "
+                + "; ".join(
+                    [
+                        *(_planned(phase) for phase in phases),
+                        *(f"{threat.spec}, a natural threat" for threat in threats),
+                    ]
+                ),
             )
 
 
@@ -131,7 +152,8 @@ def judge(gates: Sequence[Gate], summary: dict[str, Any], *, exit_zero: bool) ->
     A gate that fails on suspect figures still fails, because those are upper bounds; one that
     would pass on them is inconclusive. Errors on images leave no verdict.
     """
-    errors = any(row["errors"] for row in summary["attacks"]) or summary["clean"]["errors"]
+    rows_with_errors = [*summary["attacks"], *summary["natural"]]
+    errors = any(row["errors"] for row in rows_with_errors) or summary["clean"]["errors"]
     suspect = summary["soundness"]["verdict"] == "suspect"
     rows = [_judge_one(gate, summary, suspect=suspect, errors=bool(errors)) for gate in gates]
     verdicts = {row["verdict"] for row in rows}
@@ -179,7 +201,7 @@ def _figures(gate: Gate, summary: dict[str, Any]) -> list[tuple[float | None, An
             (row["robust_accuracy"], row["ci95"])
             for row in summary["attacks"]
             if gate.subject in (row["attack"], row["attack"].partition(":")[0]) and at(row)
-        ]
+        ] + natural.figures(gate.subject, gate.eps, summary)
     if gate.kind == "class":
         return [
             (row["robust_accuracy"], row["ci95"])

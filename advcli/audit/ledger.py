@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from advcli.audit.natural import NaturalAnswer, answer_of
 from advcli.audit.plan import Phase
 from advcli.threats.budget import same_eps
 
@@ -17,6 +18,7 @@ __all__ = ["Answer", "Clean", "Ledger"]
 
 _TOLERANCE = 1 + 1e-6
 _Key = tuple[str, str | None, float | None]
+_NaturalKey = tuple[str, str, int | None]
 
 
 class Clean(NamedTuple):
@@ -67,10 +69,12 @@ class Answer(NamedTuple):
 @dataclass
 class Ledger:
     """`clean`: image -> its clean line, in the journal's order. `answers`: (attack, norm, eps) ->
-    image -> answer, eps None for minimum-norm attacks."""
+    image -> answer, eps None for minimum-norm attacks. `natural`: (attack, kind, severity) ->
+    image -> answer."""
 
     clean: dict[str, Clean] = field(default_factory=dict)
     answers: dict[_Key, dict[str, Answer]] = field(default_factory=dict)
+    natural: dict[_NaturalKey, dict[str, NaturalAnswer]] = field(default_factory=dict)
 
     @classmethod
     def read(cls, lines: Iterable[dict[str, Any]]) -> Ledger:
@@ -93,6 +97,10 @@ class Ledger:
                     line["error"],
                 ),
             )
+            return
+        if "kind" in line:
+            asked = line["attack"], line["kind"], line["severity"]
+            self.natural.setdefault(asked, {}).setdefault(image, answer_of(line))
             return
         key = self._key(line["attack"], line["norm"], line["eps"])
         answers = self.answers.setdefault(key, {})
@@ -159,5 +167,9 @@ class Ledger:
             {
                 key: {i: a for i, a in found.items() if i in wanted}
                 for key, found in self.answers.items()
+            },
+            {
+                key: {i: a for i, a in found.items() if i in wanted}
+                for key, found in self.natural.items()
             },
         )

@@ -16,6 +16,7 @@ from advcli.audit.journal import Journal, read_lines
 from advcli.audit.ledger import Ledger
 from advcli.audit.lines import Line, clean_line, failed_line, outcome_line
 from advcli.audit.meter import Meter, Watcher
+from advcli.audit.natural import NaturalPhase, natural_pass, transformer_of
 from advcli.audit.plan import AuditConfig, Phase, Target, pick_target
 from advcli.engine.fitted import judge
 from advcli.engine.jobs import Outcome, Subject
@@ -266,6 +267,26 @@ class Worker:
         unpaid = {"forwards": 0, "gradients": 0, "steps": 0, "stalled": 0}
         for image, eps in repeats:
             self._record(None, found[image] | unpaid | {"eps": eps})
+
+    def natural_pass(self, phase: NaturalPhase) -> None:
+        """Asks about every image what `phase` asks, as far as the journal has no answer."""
+        try:
+            timing = natural_pass(
+                phase,
+                self._config,
+                transformer_of(self._engine),
+                self._stream,
+                self._directory,
+                self._ledger,
+                set(self._seen),
+                self._watcher,
+                self._record,
+                lambda: self._drain(wait=True),
+            )
+        finally:
+            self._hashes.clear()
+        if timing is not None:
+            self.timings[phase.spec] = timing
 
     # --- the journal -------------------------------------------------------------------------
 

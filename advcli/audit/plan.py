@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict
 
 from advcli.attacks.base import Attack
 from advcli.attacks.fitted import FittedAttack, place_in_split
-from advcli.attacks.registry import parse_spec
+from advcli.attacks.registry import is_natural, parse_spec
 from advcli.audit.presets import preset_specs
 from advcli.errors import UsageError
 from advcli.threats.budget import Norm, check_eps, default_eps, format_eps, same_eps, whole_levels
@@ -155,7 +155,15 @@ def draft_phases(config: AuditConfig) -> tuple[Phase, ...]:
             "--preset and --attack exclude each other",
             "a preset is a cascade; repeat -a for attacks that each see every image",
         )
-    preset, attacks = config.preset, config.attacks
+    preset = config.preset
+    attacks = tuple(spec for spec in config.attacks if not is_natural(spec))
+    if config.attacks and not attacks and not config.curve:
+        if config.norm is not None or config.eps:
+            raise UsageError(
+                "--norm and --eps say nothing about natural threats, and nothing else is run",
+                "leave them away, or add an attack with a norm, e.g. -a pgd",
+            )
+        return ()
     if preset is None and not attacks and config.curve:
         attacks = (CURVE_ATTACKS[config.norm or "linf"],)
     if preset is None and not attacks and config.command == "evaluate":

@@ -20,11 +20,13 @@ _Versions = dict[str, dict[Norm, tuple[str, ...]]]
 @dataclass(frozen=True)
 class Preset:
     """`versions`: the first one is the default. `cascade`: each attack sees what the ones before
-    it left standing; otherwise every attack sees every image."""
+    it left standing; otherwise every attack sees every image. `natural`: threats without a norm,
+    which see every image in any case."""
 
     summary: str
     versions: _Versions
     cascade: bool = True
+    natural: tuple[str, ...] = ()
 
 
 # The authors' composition (fra31/auto-attack, autoattack.py, set_version), in its order. In L1
@@ -64,6 +66,13 @@ PRESETS: dict[str, Preset] = {
         "the protocol of record: APGD-CE, APGD-T, FAB-T, Square; version=standard|plus|rand",
         _AUTOATTACK,
     ),
+    # a coarser grid than the attack's own: about as many model calls as the corruptions
+    "natural": Preset(
+        "what happens to pictures anyway: 19 corruptions × 5 severities, rotations and shifts",
+        {"": {}},
+        cascade=False,
+        natural=("corruption", "spatial:rotations=7,shifts=3"),
+    ),
 }
 
 
@@ -90,11 +99,15 @@ def parse_preset(text: str) -> tuple[Preset, dict[Norm, tuple[str, ...]]]:
 def preset_specs(text: str, norm: Norm | None) -> tuple[list[str], bool]:
     """(attack specs with their norm, whether they form a cascade); no norm means Linf."""
     preset, attacks = parse_preset(text)
+    if preset.natural and norm is None:
+        return [], preset.cascade
     norm = norm or "linf"
     if norm not in attacks:
         raise UsageError(
             f"the preset '{text}' has no {norm} form",
-            f"its norms: {', '.join(attacks)}; or name attacks by -a",
+            f"its norms: {', '.join(attacks)}; or name attacks by -a"
+            if attacks
+            else "leave --norm away: natural threats have none",
         )
     return [_with_norm(spec, norm) for spec in attacks[norm]], preset.cascade
 

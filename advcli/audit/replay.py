@@ -11,11 +11,13 @@ from advcli.audit.directory import RunDirectory
 from advcli.audit.fitting import fitted_folder, load
 from advcli.audit.ledger import Ledger
 from advcli.audit.lines import Line
+from advcli.audit.natural import NaturalPhase, transformer_of
 from advcli.audit.plan import AuditConfig, Phase
 from advcli.audit.setup import Bench, stream_of
 from advcli.engine.fitted import judge
 from advcli.engine.jobs import Outcome, Subject
 from advcli.engine.run import Engine
+from advcli.engine.transform import NaturalOutcome, NaturalSubject
 
 __all__ = ["replayed"]
 
@@ -70,6 +72,49 @@ def _outcomes(
         yield from judge(engine, attack, norm, learned, subjects)
     elif norm is not None:
         yield from engine.run(attack, norm, subjects)
+
+
+def replayed_natural(
+    config: AuditConfig,
+    bench: Bench,
+    ledger: Ledger,
+    lines: Mapping[str, Sequence[Line]],
+    phases: Sequence[NaturalPhase],
+    count: int,
+) -> Iterator[tuple[NaturalPhase, Line, NaturalOutcome]]:
+    """The same for natural threats: every picture made and judged again."""
+    images = [image for image in ledger.clean if image in lines][:count]
+    stream = stream_of(config.model_copy(update={"limit": None}), bench.folder, bench.input_shape)
+    transformer = transformer_of(
+        Engine(
+            bench.classifier, batch_size=bench.batch_size, pixels=config.pixels, seed=config.seed
+        )
+    )
+    for phase in phases:
+        asked = {
+            (line["image"], line["kind"], line["severity"]): line
+            for image in images
+            for line in lines[image]
+            if line["attack"] == phase.spec and "kind" in line and line["forwards"] > 0
+        }
+        subjects = (
+            NaturalSubject(
+                loaded.ref.path,
+                loaded.pixels,
+                ledger.clean[loaded.ref.path].label or 0,
+                ledger.clean[loaded.ref.path].sha256 or "",
+                tuple(
+                    question
+                    for question in phase.attack.questions()
+                    if (loaded.ref.path, question.kind, question.severity) in asked
+                ),
+            )
+            for loaded in stream.subset(images)
+            if loaded.pixels is not None
+        )
+        for outcome in transformer.run(phase.attack, subjects):
+            kind, severity = outcome.question.kind, outcome.question.severity
+            yield phase, asked[outcome.key, kind, severity], outcome
 
 
 def _subject(key: str, line: Line, ledger: Ledger, pixels: Mapping[str, np.ndarray]) -> Subject:

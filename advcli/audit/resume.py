@@ -46,7 +46,7 @@ def merged_phases(
     if not given & _ATTACKS:
         return before
     added = draft_phases(config)
-    if before[0].cascade != added[0].cascade:
+    if before and added and before[0].cascade != added[0].cascade:
         raise RunError(
             "a cascade (--preset) and independent attacks (-a) cannot share a run",
             "give another --out",

@@ -20,6 +20,7 @@ from advcli.audit.directory import RunDirectory
 from advcli.audit.fitting import check_enough, check_generator, records
 from advcli.audit.gates import check_classes, check_planned, parse_gate
 from advcli.audit.meter import Watcher
+from advcli.audit.natural import NaturalPhase, draft_natural, merged_natural, missing_natural
 from advcli.audit.phases import Worker
 from advcli.audit.plan import (
     AuditConfig,
@@ -87,8 +88,9 @@ def execute(
             earlier = directory.read_run()
             config = resuming.merged_config(config, earlier, given)
     phases = resuming.merged_phases(config, earlier, given) if earlier else draft_phases(config)
+    natural = merged_natural(config, earlier, given) if earlier else draft_natural(config)
     gates = [parse_gate(text) for text in config.fail_under]
-    check_planned(gates, phases, targeted=config.targeted is not None)
+    check_planned(gates, phases, natural, targeted=config.targeted is not None)
     header, folder = open_cheaply(config)
     check_enough(config, folder, phases)
     generator = (
@@ -117,7 +119,7 @@ def execute(
     if earlier is not None:  # one compile path for one run
         bench.fix_compilation(earlier["engine"]["compiled"])
     phases = resolve(phases, bench.input_shape)
-    check_planned(gates, phases, targeted=config.targeted is not None)
+    check_planned(gates, phases, natural, targeted=config.targeted is not None)
     check_classes(gates, bench.class_names)
     target = (
         None
@@ -135,6 +137,7 @@ def execute(
         surrogate=None if bench.surrogate is None else bench.surrogate.classifier,
     )
     run = _describe(config, bench, phases, target, engine, command_line)
+    run["natural"] = [threat.as_dict() for threat in natural]
     run["identity"]["generator"] = generator
     if earlier is not None:
         resuming.check_identity(run["identity"], earlier, given)
@@ -159,6 +162,7 @@ def _work(
     keep: bool,
 ) -> Result:
     ledger = directory.ledger()
+    natural = [NaturalPhase.from_dict(stored) for stored in run["natural"]]
     stream = stream_of(config, bench.folder, bench.input_shape)
     with directory.journal() as journal:
         worker = Worker(config, engine, stream, directory, journal, ledger, watcher)
@@ -178,12 +182,15 @@ def _work(
         try:
             for phase in phases:
                 worker.attack_pass(phase, phases)
+            for threat in natural:
+                worker.natural_pass(threat)
         finally:
             run["timings"] = _added(run["timings"], worker.timings)
             run["fitted"] = records(directory, phases)
             journal.sync()
             directory.write_run(run)
-        left = missing(ledger.restricted(run["images"]["selected"]), phases)
+        counted = ledger.restricted(run["images"]["selected"])
+        left = missing(counted, phases) + missing_natural(counted, natural)
         if left:
             raise NoVerdictError(
                 f"{left} answers are missing at the end of the run", "use --resume"
@@ -269,7 +276,7 @@ def _describe(
             **versions(),
             "seed": config.seed,
             "command": command_line,
-            "cascade": phases[0].cascade,
+            "cascade": bool(phases) and phases[0].cascade,
             "targeted": bench.class_names[target] if isinstance(target, int) else target,
             "surrogate": surrogate,
             "folder": str(Path.cwd()),

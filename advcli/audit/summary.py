@@ -13,6 +13,7 @@ from advcli.audit import gates as gating
 from advcli.audit import soundness
 from advcli.audit.curve import curves
 from advcli.audit.ledger import Answer, Clean, Ledger
+from advcli.audit.natural import NaturalPhase, natural_means, natural_rows
 from advcli.audit.plan import Phase
 from advcli.audit.statistics import median_distance, proportion, wilson
 from advcli.threats.budget import same_eps
@@ -54,6 +55,8 @@ def summarise(run: dict[str, Any], ledger: Ledger) -> dict[str, Any]:
         *soundness.from_journal(ledger, phases),
         *soundness.from_fits(run.get("fitted", ())),
     ]
+    threats = [NaturalPhase.from_dict(stored) for stored in run.get("natural", ())]
+    natural = list(natural_rows(ledger, threats))
     correct = sum(clean.correct for clean in evaluated.values())
     seconds = sum(timing["seconds"] for timing in run["timings"].values())
     summary: dict[str, Any] = {
@@ -78,7 +81,8 @@ def summarise(run: dict[str, Any], ledger: Ledger) -> dict[str, Any]:
         ],
         "worst_case": [],
         "curve": _curve(run, ledger, phases),
-        "natural": [],
+        "natural": natural,
+        "natural_means": natural_means(natural, run["model"].get("input_shape")),
         "per_class": [],
         "soundness": {"verdict": soundness.verdict(findings), "findings": findings},
         "gates": [],

@@ -19,11 +19,11 @@ from advcli.audit.directory import RunDirectory
 from advcli.audit.journal import finite, read_lines
 from advcli.audit.ledger import Ledger
 from advcli.audit.lines import Line, outcome_line
+from advcli.audit.natural import NaturalPhase, natural_line
 from advcli.audit.plan import AuditConfig, Phase
-from advcli.audit.replay import replayed
+from advcli.audit.replay import replayed, replayed_natural
 from advcli.audit.setup import Bench, build, open_cheaply, stored_preprocessing, stream_of
 from advcli.audit.summary import summarise
-from advcli.engine.jobs import Outcome
 from advcli.errors import RunError
 from advcli.images.decode import ImageReadError
 from advcli.images.stream import pixel_hash
@@ -126,7 +126,13 @@ def verify(
             directory, config, bench, ledger, checker.lines, phases, replay
         ):
             found.replayed += 1
-            checker.compare_replay(phase, line, outcome)
+            checker.compare_replay(outcome_line(phase, outcome), line, outcome.point)
+        threats = [NaturalPhase.from_dict(stored) for stored in run.get("natural", ())]
+        for threat, line, picture in replayed_natural(
+            config, bench, ledger, checker.lines, threats, replay
+        ):
+            found.replayed += 1
+            checker.compare_replay(natural_line(threat, picture), line, picture.point)
     return found
 
 
@@ -292,14 +298,13 @@ class _Checker:
                 self._found.complain(image, file, detail)
         self._queue.clear()
 
-    def compare_replay(self, phase: Phase, line: Line, outcome: Outcome) -> None:
+    def compare_replay(self, again: Line, line: Line, point: np.ndarray) -> None:
         """The journal's answer and its file against the same attack's second answer."""
-        again = outcome_line(phase, outcome)
         different = [key for key in _REPLAYED if finite(again[key]) != line[key]]
         if line["file"] is not None:
             written = self._read(line["image"], line["file"])
-            if written is None or not np.array_equal(written, outcome.point):
+            if written is None or not np.array_equal(written, point):
                 different.append("pixels")
         if different:
-            detail = f"{phase.spec} again differs in {', '.join(different)}"
+            detail = f"{line['attack']} again differs in {', '.join(different)}"
             self._found.complain(line["image"], line["file"], detail)

@@ -180,7 +180,8 @@ def audit_options(function: F) -> F:
             metavar="NAME[:version=…]",
             type=Parsed("PRESET", "advcli.audit.presets", "parse_preset", keep_text=True),
             help="A cascade: each attack sees what the ones before it left. quick = noise, fgsm, "
-            "pgd; autoattack[:version=standard|plus|rand] = the protocol of record.",
+            "pgd; autoattack[:version=standard|plus|rand] = the protocol of record; natural = "
+            "corruptions, rotations and shifts, no cascade.",
         ),
         click.option(
             "--norm",
@@ -236,7 +237,8 @@ def audit_options(function: F) -> F:
             metavar="[SCOPE=]PERCENT",
             type=Parsed("GATE", "advcli.audit.gates", "parse_gate", keep_text=True),
             help="Exit 1 below this robust accuracy: 40, clean=90, pgd=40, pgd@8/255=40, "
-            "linf@8/255=40, class:NAME=30; repeatable. Without a scope: every worst case.",
+            "linf@8/255=40, corruption=50, class:NAME=30; repeatable. Without a scope: every worst "
+            "case.",
         ),
         click.option("--exit-zero", is_flag=True, help="Exit 0 where a gate fails."),
         click.option(

@@ -131,7 +131,7 @@ class Transformer:
             task = waiting.popleft() if waiting else next(coming, None)
             if task is None:
                 break
-            room = min(_PORTION, self._batch_size - len(batch), task.question.count - task.place)
+            room = min(_PORTION, self._batch_size - len(batch), task.question.pictures - task.place)
             for place in range(task.place, task.place + room):
                 made = pool.submit(self._make, attack, task.subject, task.question, place)
                 batch.append((task, place, made))
@@ -168,7 +168,7 @@ class Transformer:
                 for row, known in zip(rows, finite, strict=True)
                 if not known or int(answer.prediction[row]) != task.subject.label
             ]
-            if not wrong and task.place < task.question.count:
+            if not wrong and task.place < task.question.pictures:
                 still_open.append(task)
                 continue
             row = wrong[0] if wrong else rows[-1]

@@ -8,8 +8,8 @@ from typing import Any
 
 from annotated_types import Ge, Gt, Le, Lt
 
-from advcli.attacks.base import Attack
-from advcli.attacks.registry import NAMES, attack_class
+from advcli.attacks.base import Settings
+from advcli.attacks.registry import NAMES, NATURAL, attack_class, is_natural, natural_class
 from advcli.threats.space import Space
 
 __all__ = ["describe", "describe_all", "table_of", "text_of"]
@@ -24,13 +24,13 @@ _ACCESS = {
 
 
 def describe_all() -> list[dict[str, Any]]:
-    return [describe(name) for name in NAMES]
+    return [describe(name) for name in (*NAMES, *NATURAL)]
 
 
 def describe(name: str) -> dict[str, Any]:
     """One attack: what, how, cost, options, reference. Raises UsageError for an unknown name."""
-    cls = attack_class(name)
-    forwards, gradients = cls().cost(Space(cls.norms[0], _SHAPE))
+    cls: type[Settings] = natural_class(name) if is_natural(name) else attack_class(name)
+    forwards, gradients = cls().cost(Space((*cls.norms, "linf")[0], _SHAPE))
     return {
         "name": cls.name,
         "summary": cls.summary,
@@ -49,11 +49,11 @@ def describe(name: str) -> dict[str, Any]:
     }
 
 
-def _module_doc(cls: type[Attack]) -> str:
+def _module_doc(cls: type[Settings]) -> str:
     return importlib.import_module(cls.__module__).__doc__ or ""
 
 
-def _option(key: str, cls: type[Attack]) -> dict[str, Any]:
+def _option(key: str, cls: type[Settings]) -> dict[str, Any]:
     field = cls.model_fields[key]
     schema = cls.model_json_schema()["properties"][key]
     choices = schema.get("enum") or next(
@@ -124,7 +124,7 @@ def text_of(attack: dict[str, Any], *, width: int | None, color: bool) -> str:
         )
     cost = attack["cost"]
     facts = (
-        f"norms: {', '.join(attack['norms'])}   sees: {_ACCESS[attack['access']]}   "
+        f"norms: {', '.join(attack['norms']) or 'none'}   sees: {_ACCESS[attack['access']]}   "
         f"targeted: {'yes' if attack['targeted'] else 'no'}   kind: {attack['kind']}"
     )
     calls = f"{cost['forwards']} forwards and {cost['gradients']} gradients per {cost['per']}"

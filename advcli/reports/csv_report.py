@@ -18,6 +18,7 @@ COLUMNS = (
     "name",
     "norm",
     "eps",
+    "severity",
     "robust_accuracy",
     "ci95_low",
     "ci95_high",
@@ -89,6 +90,7 @@ def _rows(summary: dict[str, Any]) -> Iterator[dict[str, Any]]:
         names = {"section": "curve", "name": curve["attack"], "norm": curve["norm"]}
         for point in curve["points"]:
             yield {**names, **point, "total": clean["total"]}
+    yield from _natural(summary)
     for entry in summary["per_class"]:
         yield {
             "section": "class",
@@ -109,6 +111,19 @@ def _rows(summary: dict[str, Any]) -> Iterator[dict[str, Any]]:
             **_interval(gate["ci95"]),
             "verdict": gate["verdict"],
         }
+
+
+def _natural(summary: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    for row in summary["natural"]:
+        known = {key: row[key] for key in COLUMNS if key in row}
+        names = {"section": "natural", "name": row["attack"], "robust": row["correct"]}
+        shares = {"robust_accuracy": row["accuracy"], "median_distance": row["median_severity"]}
+        yield {**names, **known, **shares, **_interval(row["ci95"])}
+    for mean in summary.get("natural_means", ()):
+        names = {"section": "natural mean", "name": mean["attack"], "total": mean["total"]}
+        yield {**names, "robust_accuracy": mean["accuracy"], **_interval(mean["ci95"])}
+        for kind, share in mean["kinds"].items():
+            yield {**names, "kind": kind, "robust_accuracy": share}
 
 
 def _interval(ci95: list[float] | None) -> dict[str, float]:

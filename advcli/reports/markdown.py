@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from advcli.images.text import printable
-from advcli.reports import figures
+from advcli.reports import figures, natural
 
 __all__ = ["render"]
 
@@ -79,6 +79,7 @@ def _lines(summary: dict[str, Any]) -> Iterator[str]:
         yield from _table(
             ["attack", *table.eps], [[escaped(attack), *cells] for attack, cells, _ in table.rows]
         )
+    yield from _natural(summary)
     if summary["gates"]:
         yield ""
         yield from _table(
@@ -102,6 +103,25 @@ def _lines(summary: dict[str, Any]) -> Iterator[str]:
             yield f"- **{finding['verdict']}** {escaped(finding['check'])}: " + escaped(
                 finding["detail"]
             )
+
+
+def _natural(summary: dict[str, Any]) -> Iterator[str]:
+    for grid in natural.grids(summary):
+        yield ""
+        yield f"## {escaped(grid.attack)}"
+        yield ""
+        rows = [[escaped(kind), *cells, mean] for kind, cells, mean in grid.rows]
+        rows[-1] = [f"**{cell}**" for cell in rows[-1]]
+        yield from _table(["kind", *grid.severities, "mean"], rows)
+        yield ""
+        yield escaped(grid.note[0].upper() + grid.note[1:]) + "."
+    found = natural.searches(summary)
+    if found is not None:
+        yield ""
+        rows = [[escaped(row[0]), escaped(row[1]), *row[2:]] for row in found.rows]
+        yield from _table(["search", "kind", "right", "95 %", "median severity"], rows)
+        yield ""
+        yield escaped(found.note[0].upper() + found.note[1:]) + "."
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:

@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from advcli.images.text import printable
-from advcli.reports import figures
+from advcli.reports import figures, natural
 
 __all__ = ["console_text", "render"]
 
@@ -47,6 +47,7 @@ def render(summary: dict[str, Any], *, width: int | None = None, color: bool = F
     parts: list[Any] = [_heading(summary), Text(), _table(summary)]
     for table in figures.curve_tables(summary, _CURVE_COLUMNS):
         parts += [Text(), _curve(table)]
+    parts += _natural(summary)
     parts += [Text(), *(Text(line, style="dim") for line in figures.legend(summary))]
     if summary["gates"]:
         parts += [Text(), *map(_gate, summary["gates"])]
@@ -128,6 +129,33 @@ def _curve(curves: figures.CurveTable) -> Table:
         bold = "bold" if attack == "worst case" else ""
         table.add_row(attack, *cells, *([line] if drawn else []), style=bold)
     return table
+
+
+def _natural(summary: dict[str, Any]) -> list[Any]:
+    """Kind × severity of each natural threat, then the searches, each with its note."""
+    parts: list[Any] = []
+    for grid in natural.grids(summary):
+        table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, collapse_padding=True)
+        table.add_column(grid.attack, overflow="fold", min_width=10)
+        for severity in grid.severities:
+            table.add_column(severity, justify="right", no_wrap=True)
+        table.add_column("mean", justify="right", no_wrap=True)
+        for position, (kind, cells, mean) in enumerate(grid.rows, start=1):
+            last = position == len(grid.rows)
+            ends = position == len(grid.rows) - 1
+            table.add_row(kind, *cells, mean, style="bold" if last else "", end_section=ends)
+        parts += [Text(), table, Text(), Text(grid.note)]
+    found = natural.searches(summary)
+    if found is not None:
+        table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, collapse_padding=True)
+        table.add_column("search", overflow="fold", min_width=10)
+        table.add_column("kind", overflow="fold")
+        for heading in ("right", "95 %", "median"):
+            table.add_column(heading, justify="right", no_wrap=True)
+        for row in found.rows:
+            table.add_row(*row)
+        parts += [Text(), table, Text(), Text(found.note, style="dim")]
+    return parts
 
 
 def _gate(gate: dict[str, Any]) -> Text:

@@ -12,8 +12,8 @@ from .support import answer, clean, phase, run_of, summary_of
 # fmt: off
 TOP = [
     "schema_version", "advcli_version", "verdict", "exit_code", "model", "images", "pixels",
-    "clean", "attacks", "worst_case", "curve", "natural", "per_class", "soundness", "gates",
-    "engine", "provenance",
+    "clean", "attacks", "worst_case", "curve", "natural", "natural_means", "per_class",
+    "soundness", "gates", "engine", "provenance",
 ]
 ROW = [
     "attack", "options", "norm", "eps", "robust_accuracy", "success_rate", "robust", "broken",

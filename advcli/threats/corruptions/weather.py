@@ -89,14 +89,14 @@ def spatter(
     if mud:
         cover = gaussian((layer > threshold).astype(np.float32), strength)
         cover = np.where(cover < 0.8, np.float32(0), cover)[..., None]
-        made: Array = x * (1 - cover) + tint(_MUD, x.shape[2]) * cover
-        return made
+        muddy: Array = x * (1 - cover) + tint(_MUD, x.shape[2]) * cover
+        return muddy
     shine = _water(np.floor(layer * 255).astype(np.uint8))
     brightest = shine.max()
     if brightest > 0:
         shine = shine * np.float32(strength / brightest)
-    made: Array = x + shine[..., None] * tint(_WATER, x.shape[2])
-    return made
+    wet: Array = x + shine[..., None] * tint(_WATER, x.shape[2])
+    return wet
 
 
 def _water(drops: Array) -> Array:
