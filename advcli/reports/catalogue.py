@@ -9,7 +9,8 @@ from typing import Any
 from annotated_types import Ge, Gt, Le, Lt
 
 from advcli.attacks.base import Settings
-from advcli.attacks.registry import NAMES, NATURAL, attack_class, is_natural, natural_class
+from advcli.attacks.fitted import FittedAttack
+from advcli.attacks.registry import FITTED, NAMES, NATURAL, attack_class, is_natural, natural_class
 from advcli.threats.space import Space
 
 __all__ = ["describe", "describe_all", "table_of", "text_of"]
@@ -24,13 +25,15 @@ _ACCESS = {
 
 
 def describe_all() -> list[dict[str, Any]]:
-    return [describe(name) for name in (*NAMES, *NATURAL)]
+    return [describe(name) for name in (*NAMES, *FITTED, *NATURAL)]
 
 
 def describe(name: str) -> dict[str, Any]:
     """One attack: what, how, cost, options, reference. Raises UsageError for an unknown name."""
     cls: type[Settings] = natural_class(name) if is_natural(name) else attack_class(name)
-    forwards, gradients = cls().cost(Space((*cls.norms, "linf")[0], _SHAPE))
+    settings = cls()
+    forwards, gradients = settings.cost(Space((*cls.norms, "linf")[0], _SHAPE))
+    learning = settings.fit_cost() if isinstance(settings, FittedAttack) else None
     return {
         "name": cls.name,
         "summary": cls.summary,
@@ -42,6 +45,7 @@ def describe(name: str) -> dict[str, Any]:
             "forwards": forwards,
             "gradients": gradients,
             "per": "image, eps and 32×32×3 input, at the default options, at most",
+            "learning": learning and {"forwards": learning[0], "gradients": learning[1]},
         },
         "options": [_option(key, cls) for key in cls.model_fields],
         "reference": cls.reference,
@@ -128,6 +132,8 @@ def text_of(attack: dict[str, Any], *, width: int | None, color: bool) -> str:
         f"targeted: {'yes' if attack['targeted'] else 'no'}   kind: {attack['kind']}"
     )
     calls = f"{cost['forwards']} forwards and {cost['gradients']} gradients per {cost['per']}"
+    if cost["learning"]:
+        calls += f"; before that {cost['learning']['gradients']:,} gradients to learn, once per eps"
     example = f"example: advcli evaluate model.h5 images/ -a {_example(attack)}"
     return console_text(
         Text(attack["name"], style="bold"),

@@ -2,19 +2,19 @@ import json
 
 import pytest
 
-from advcli.attacks.registry import NAMES, parse_spec
+from advcli.attacks.registry import FITTED, NAMES, parse_spec
 from advcli.reports.catalogue import describe, describe_all, table_of, text_of
 
 
 def test_every_attack_is_listed_in_80_columns() -> None:
     text = table_of(describe_all(), width=80, color=False)
     assert max(map(len, text.splitlines())) <= 80
-    for name in NAMES:
+    for name in (*NAMES, *FITTED):
         assert name in text
     json.dumps(describe_all())
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", (*NAMES, *FITTED))
 def test_what_one_attack_says(name: str) -> None:
     attack = describe(name)
     text = text_of(attack, width=None, color=False)
