@@ -14,7 +14,7 @@ def test_every_attack_is_listed_in_80_columns() -> None:
     json.dumps(describe_all())
 
 
-@pytest.mark.parametrize("name", (*NAMES, *FITTED))
+@pytest.mark.parametrize("name", [*NAMES, *FITTED])
 def test_what_one_attack_says(name: str) -> None:
     attack = describe(name)
     text = text_of(attack, width=None, color=False)
