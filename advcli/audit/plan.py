@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict
 from advcli.attacks.base import Attack
 from advcli.attacks.fitted import FittedAttack, place_in_split
 from advcli.attacks.registry import is_natural, parse_spec
-from advcli.audit.presets import preset_specs
+from advcli.audit.presets import parse_preset, preset_specs
 from advcli.errors import UsageError
 from advcli.threats.budget import Norm, check_eps, default_eps, format_eps, same_eps, whole_levels
 
@@ -163,6 +163,8 @@ def draft_phases(config: AuditConfig) -> tuple[Phase, ...]:
                 "--norm and --eps say nothing about natural threats, and nothing else is run",
                 "leave them away, or add an attack with a norm, e.g. -a pgd",
             )
+        if config.surrogate is not None:
+            _check_transferable(config.attacks, ())
         return ()
     if preset is None and not attacks and config.curve:
         attacks = (CURVE_ATTACKS[config.norm or "linf"],)
@@ -175,6 +177,9 @@ def draft_phases(config: AuditConfig) -> tuple[Phase, ...]:
         phases = [_phase(config, spec, cascade=False) for spec in attacks or ("pgd",)]
     if config.targeted is not None:
         _check_targetable(phases, preset)
+    if config.surrogate is not None:
+        natural = parse_preset(preset)[0].natural if preset is not None else ()
+        _check_transferable((*config.attacks, *natural), phases)
     merged = merge(phases)
     if config.curve and not any(phase.minimum or len(phase.eps) > 1 for phase in merged):
         raise UsageError(
@@ -265,6 +270,16 @@ def _check_targetable(phases: Sequence[Phase], preset: str | None) -> None:
                 f"'{phase.attack.name}'{where} has no targeted form",
                 "leave --targeted away, or name other attacks by -a",
             )
+
+
+def _check_transferable(specs: Iterable[str], phases: Iterable[Phase]) -> None:
+    names = [spec for spec in specs if is_natural(spec)]
+    names += [phase.attack.name for phase in phases if not isinstance(phase.attack, Attack)]
+    if names:
+        raise UsageError(
+            f"'{names[0]}' is not crafted by a model for one image, and takes no surrogate",
+            "leave --surrogate away, or name other attacks by -a, e.g. -a pgd",
+        )
 
 
 def check_targets(phases: Iterable[Phase], target: Target | None) -> None:

@@ -53,18 +53,30 @@ _AUTOATTACK: _Versions = {
 
 PRESETS: dict[str, Preset] = {
     "quick": Preset(
-        "noise, one gradient step, PGD",
+        "noise, one gradient step, PGD (L0: σ-zero)",
         {
             "": {
                 "linf": ("noise", "fgsm", "pgd"),
                 "l2": ("noise", "fgm", "pgd"),
                 "l1": ("noise", "fgm", "pgd"),
+                "l0": ("noise", "sigma-zero"),
             }
         },
     ),
     "autoattack": Preset(
         "the protocol of record: APGD-CE, APGD-T, FAB-T, Square; version=standard|plus|rand",
         _AUTOATTACK,
+    ),
+    "blackbox": Preset(
+        "what needs no gradient: noise, a score-based search, walks along the boundary",
+        {
+            "": {
+                "linf": ("noise", "square", "hopskipjump"),
+                "l2": ("noise", "square", "surfree", "cgba"),
+                "l1": ("noise", "square"),
+                "l0": ("noise", "sparse-rs"),
+            }
+        },
     ),
     # a coarser grid than the attack's own: about as many model calls as the corruptions
     "natural": Preset(
