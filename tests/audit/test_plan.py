@@ -1,6 +1,7 @@
 import pytest
 
 from advcli.audit.plan import (
+    CURVE_ATTACKS,
     AuditConfig,
     Phase,
     budget_notes,
@@ -10,6 +11,7 @@ from advcli.audit.plan import (
     pick_target,
     resolve,
 )
+from advcli.audit.presets import PRESETS, parse_preset
 from advcli.errors import UsageError
 
 
@@ -36,9 +38,76 @@ def test_quick_in_l2_takes_the_l2_step() -> None:
     assert resolve(phases, (32, 32, 3))[0].eps == (0.5,)
 
 
-def test_quick_has_no_l0_form() -> None:
-    with pytest.raises(UsageError, match="no l0 form"):
-        draft_phases(config(norm="l0", preset="quick", eps=(3.0,)))
+def test_the_protocol_of_record_has_no_l0_form() -> None:
+    with pytest.raises(UsageError, match="no l0 form") as caught:
+        draft_phases(config(norm="l0", preset="autoattack", eps=(3.0,)))
+    assert "linf, l2, l1" in caught.value.hint
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
+def test_autoattack_is_the_protocol_of_record(norm: str) -> None:
+    """fra31/auto-attack, set_version: order, iterations, restarts, targets, queries."""
+    apgd, targeted, fab, square = draft_phases(config(norm=norm, preset="autoattack"))
+    assert all(p.cascade and p.norm == norm for p in (apgd, targeted, fab, square))
+    settings = [(p.attack.name, p.attack.model_dump()) for p in (apgd, targeted, fab, square)]
+    assert [name for name, _ in settings] == ["apgd", "apgd-t", "fab-t", "square"]
+    one, two, three, four = (found for _, found in settings)
+    l1 = norm == "l1"
+    assert (one["loss"], one["steps"], one["restarts"], one["eot"]) == (
+        "ce",
+        100,
+        5 if l1 else 1,
+        1,
+    )
+    assert one["scouts"] == 0
+    assert (two["steps"], two["targets"], two["restarts"]) == (100, 5 if l1 else 9, 1)
+    assert (three["iterations"], three["targets"], three["restarts"]) == (100, 9, 1)
+    assert (four["steps"], four["p_init"], four["restarts"]) == (5000, 0.8, 1)
+    assert four["rescale_schedule"] is False
+    plus = draft_phases(config(norm=norm, preset="autoattack:version=plus"))
+    assert [p.spec for p in plus] == [
+        "apgd:restarts=5",
+        "apgd:loss=dlr,restarts=5",
+        "fab:restarts=5",
+        "square",
+        "apgd-t",
+        "fab-t",
+    ]
+    rand = draft_phases(config(norm=norm, preset="autoattack:version=rand"))
+    assert [p.spec for p in rand] == ["apgd:eot=20", "apgd:eot=20,loss=dlr"]
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_every_preset_can_be_run(name: str) -> None:
+    for version, norms in PRESETS[name].versions.items():
+        asked = f"{name}:version={version}" if version else name
+        for norm in norms:
+            eps = (3.0,) if norm == "l0" else ()
+            phases = draft_phases(config(norm=norm, preset=asked, eps=eps))
+            assert len(phases) == len(norms[norm])
+
+
+@pytest.mark.parametrize("norm", CURVE_ATTACKS)
+def test_a_curve_alone_runs_a_minimum_norm_attack(norm: str) -> None:
+    eps = (3.0,) if norm == "l0" else ()
+    (only,) = draft_phases(config(norm=norm, curve=True, eps=eps))
+    assert only.minimum
+    assert only.norm == norm
+
+
+@pytest.mark.parametrize(
+    ("asked", "message", "hint"),
+    [
+        ("autoatack", "unknown preset", "did you mean 'autoattack'"),
+        ("autoattack:version=fast", "is no option", "version=standard|plus|rand"),
+        ("autoattack:restarts=3", "is no option", "version=standard|plus|rand"),
+        ("quick:version=", "is no option", "--preset quick"),
+    ],
+)
+def test_what_is_no_preset(asked: str, message: str, hint: str) -> None:
+    with pytest.raises(UsageError, match=message) as caught:
+        parse_preset(asked)
+    assert hint in caught.value.hint
 
 
 def test_attack_runs_pgd() -> None:
@@ -130,3 +199,19 @@ def test_targets() -> None:
     assert pick_target("next", 2, [0.0, 0.0, 1.0]) == 0
     assert pick_target("least-likely", 2, [0.1, -3.0, 1.0]) == 1
     assert pick_target(2, 1, [0.0, 0.0, 0.0]) == 2
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"attacks": ("universal",)},
+        {"attacks": ("pgd", "corruption")},
+        {"attacks": ("blur",)},
+        {"preset": "natural"},
+    ],
+)
+def test_what_no_surrogate_can_craft(asked: dict[str, object]) -> None:
+    with pytest.raises(UsageError, match="takes no surrogate"):
+        draft_phases(config(surrogate="s.h5", **asked))
+    draft_phases(config(**asked))
+    assert draft_phases(config(surrogate="s.h5", attacks=("pgd",)))
