@@ -13,19 +13,29 @@ from advcli.lazy import Tensor, tf
 from advcli.threats.randomness import Random
 from advcli.threats.space import Space, norms_of, per_row, select
 
+START, BISECT = range(2)  # the phases that all of them begin with
+
 
 def merge(mask: Tensor, new: Any, old: Any) -> Any:
-    """The state `new` in rows where `mask` [S] is true, else `old`."""
+    """The state (or anything nested) `new` in rows where `mask` [S] is true, else `old`."""
     return tf.nest.map_structure(lambda a, b: select(mask, a, b), new, old)
+
+
+def by_phase(phase: Tensor, start: Any, others: dict[int, Any]) -> Any:
+    """What belongs to each row's phase, int32 [S]: `start`, or the value of another phase."""
+    for number, value in others.items():
+        start = merge(tf.equal(phase, number), value, start)
+    return start
 
 
 # --- a start ---------------------------------------------------------------------------------
 
 
-def start_points(row: Row, space: Space, random: Random, width: int) -> Tensor:
+def start_points(row: Row, space: Space, random: Random, rounds: Tensor, width: int) -> Tensor:
     """Noise, two-level noise, plain colours and the inverse: what a black box can be sent.
 
-    Targeted: the image of the target class comes first. Uses the streams 0 and 1.
+    Targeted: the image of the target class comes first of all, in round 0 (`rounds` int32 [S]).
+    Uses the streams 0 and 1.
     """
     channels = space.shape[-1]
     noise = random.uniform((width, *space.shape), 0)
@@ -35,13 +45,34 @@ def start_points(row: Row, space: Space, random: Random, width: int) -> Tensor:
     points = tf.where(kind == 2, tf.broadcast_to(plain, tf.shape(noise)), points)
     inverse = (1.0 - row.x0)[:, None] + 0.5 * (noise - 0.5)
     points = tf.clip_by_value(tf.where(kind == 3, inverse, points), 0.0, 1.0)
-    given = (row.goal.target >= 0)[:, None] & (tf.range(width) == 0)[None]
+    aimed = (row.goal.target >= 0) & tf.equal(rounds, 0)
+    given = aimed[:, None] & (tf.range(width) == 0)[None]
     return tf.where(given[:, :, None, None, None], row.start[:, None], points)
 
 
 def until_first(met: Tensor) -> Tensor:
     """bool [S, Q]: the points asked by someone who stops at the first success."""
     return tf.equal(tf.cumsum(tf.cast(met, tf.int32), axis=1, exclusive=True), 0)
+
+
+def start_asked(met: Tensor, rounds: Tensor, starts: Tensor | int) -> Tensor:
+    """bool [S, Q]: which start points count, at most `starts` in all rounds."""
+    width = int(met.shape[1])
+    return until_first(met) & (tf.range(width)[None] < (starts - rounds * width)[:, None])
+
+
+def after_start(state: Any, points: Tensor, met: Tensor, spent: Tensor) -> tuple[Any, Tensor]:
+    """(the state, which rows are done): found, or the next round unless all starts are `spent`.
+
+    `met`: of the points that count. The state has the fields `phase`, `x` and `rounds`.
+    """
+    found, point = first_of(points, met)
+    new = state._replace(
+        phase=tf.where(found, BISECT, START),
+        x=select(found, point, state.x),
+        rounds=tf.where(found, 0, state.rounds + 1),
+    )
+    return new, ~found & spent
 
 
 def first_of(points: Tensor, met: Tensor) -> tuple[Tensor, Tensor]:
@@ -110,6 +141,20 @@ def between(row: Row, far: Tensor, share: Tensor, space: Space) -> Tensor:
         limit = reach[:, :, None, None, None]
         return x0 + tf.maximum(tf.minimum(delta, limit), -limit)
     return x0 + share[:, :, None, None, None] * delta
+
+
+def on_circle(row: Row, x: Tensor, across: Tensor, angle: Tensor) -> Tensor:
+    """Points of the circle over the line from x0 to `x`, seen from x0 at `angle` [S, Q].
+
+    In the plane of that line and the unit directions `across` [S, 1 or Q, H, W, C], orthogonal to
+    it; clipped to the box. Angle 0 is x, a right angle is x0.
+    """
+    delta = (x - row.x0)[:, None]
+    diameter = norms_of(delta[:, 0], "l2")[:, None]
+    cosine, sine = tf.cos(angle), tf.sin(angle)
+    along = per_row(cosine * cosine, delta) * delta
+    sideways = per_row(diameter * cosine * sine, across) * across
+    return tf.clip_by_value(row.x0[:, None] + along + sideways, 0.0, 1.0)
 
 
 # --- the estimate of a normal ----------------------------------------------------------------

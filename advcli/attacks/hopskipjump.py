@@ -28,14 +28,19 @@ from pydantic import Field
 
 from advcli.attacks.base import Attack, Oracle, Row, Step
 from advcli.attacks.decision import (
+    BISECT,
+    START,
     Bracket,
     Estimate,
+    after_start,
     between,
+    by_phase,
     descend,
     first_of,
     levels,
     merge,
     no_estimate,
+    start_asked,
     start_points,
     until_first,
 )
@@ -44,15 +49,14 @@ from advcli.threats.budget import Norm
 from advcli.threats.randomness import Random
 from advcli.threats.space import Space, norms_of, per_row, select
 
-START, BISECT, ESTIMATE, JUMP = range(4)
+ESTIMATE, JUMP = 2, 3  # after START and BISECT
 _Q = 32  # points asked at once; a search tree of five levels has 31 inner nodes
 
 
 class State(NamedTuple):
     phase: Tensor  # int32 [S]
     x: Tensor  # the current adversarial point, [S, H, W, C]
-    far: Tensor  # the far end of the bisection: adversarial
-    bracket: Bracket  # shares of the way (L2) or of the distance (Linf) from x0 to `far`
+    bracket: Bracket  # shares of the way (L2) or of the distance (Linf) from x0 to x
     rounds: Tensor  # int32 [S], bisection steps or starts so far
     t: Tensor  # int32 [S], iteration, from 1
     estimate: Estimate
@@ -106,7 +110,6 @@ class HopSkipJump(Attack):
         return State(
             phase=counter + START,
             x=row.x0,
-            far=row.x0,
             bracket=Bracket(zero, zero + 1.0),
             rounds=counter,
             t=counter + 1,
@@ -116,29 +119,31 @@ class HopSkipJump(Attack):
     def step(
         self, row: Row, state: State, k: Tensor, space: Space, oracle: Oracle, random: Random
     ) -> Step:
-        starts = start_points(row, space, random, _Q)
-        ladder = between(row, state.far, state.bracket.rungs(_Q), space)
         probes, radius = self._probes(row, state, space, oracle, random)
-        jumps = self._jumps(row, state, space)
-        points = starts
-        for phase, other in ((BISECT, ladder), (ESTIMATE, probes), (JUMP, jumps)):
-            points = select(tf.equal(state.phase, phase), other, points)
-        met = oracle.decide(points, lambda met: self._used(state, met))
-        asked = oracle.rounded(points)
-
-        outcomes = (
-            self._after_start(state, asked, met),
-            self._after_bisect(row, state, met, space, oracle),
-            self._after_estimate(state, asked, met, radius),
-            self._after_jump(row, state, asked, met),
+        points = by_phase(
+            state.phase,
+            start_points(row, space, random, state.rounds, _Q),
+            {
+                BISECT: between(row, state.x, state.bracket.rungs(_Q), space),
+                ESTIMATE: probes,
+                JUMP: self._jumps(row, state, space),
+            },
         )
-        new, done = outcomes[0]
-        for phase in (BISECT, ESTIMATE, JUMP):
-            other, ended = outcomes[phase]
-            mask = tf.equal(state.phase, phase)
-            new = merge(mask, other, new)
-            done = tf.where(mask, ended, done)
-        return Step(new, done)
+        met = oracle.decide(points, lambda met: self._used(state, met))
+        met &= self._used(state, met)
+        asked = oracle.rounded(points)
+        spent = (state.rounds + 1) * _Q >= self.starts
+        return Step(
+            *by_phase(
+                state.phase,
+                after_start(state, asked, met, spent),
+                {
+                    BISECT: self._after_bisect(row, state, met, space, oracle),
+                    ESTIMATE: self._after_estimate(state, asked, met, radius),
+                    JUMP: self._after_jump(row, state, asked, met),
+                },
+            )
+        )
 
     # --- which points, and which of them count -------------------------------------------------
 
@@ -167,18 +172,14 @@ class HopSkipJump(Attack):
 
     def _used(self, state: State, met: Tensor) -> Tensor:
         """bool [S, Q]: what a sequential attacker would have asked."""
-        index = tf.range(_Q)[None]
-        room = self.starts - state.rounds * _Q
-        used = until_first(met) & (index < room[:, None])
-        path, _, _ = descend(met)
         left = self._wanted(state) - state.estimate.asked
-        for phase, mask in (
-            (BISECT, path),
-            (ESTIMATE, index < left[:, None]),
-            (JUMP, until_first(met)),
-        ):
-            used = tf.where(tf.equal(state.phase, phase)[:, None], mask, used)
-        return used
+        others = {
+            BISECT: descend(met)[0],
+            ESTIMATE: tf.range(_Q)[None] < left[:, None],
+            JUMP: until_first(met),
+        }
+        asked: Tensor = by_phase(state.phase, start_asked(met, state.rounds, self.starts), others)
+        return asked
 
     def _wanted(self, state: State) -> Tensor:
         grown = self.initial_queries * tf.sqrt(tf.cast(state.t, tf.float32))
@@ -186,27 +187,15 @@ class HopSkipJump(Attack):
 
     # --- what the answers change -----------------------------------------------------------------
 
-    def _after_start(self, state: State, points: Tensor, met: Tensor) -> tuple[State, Tensor]:
-        met = met & self._used(state, met)
-        found, point = first_of(points, met)
-        tries = state.rounds + 1
-        new = state._replace(
-            phase=tf.where(found, BISECT, START),
-            x=select(found, point, state.x),
-            far=select(found, point, state.far),
-            rounds=tf.where(found, 0, tries),
-        )
-        return new, ~found & (tries * _Q >= self.starts)
-
     def _after_bisect(
         self, row: Row, state: State, met: Tensor, space: Space, oracle: Oracle
     ) -> tuple[State, Tensor]:
         bracket = state.bracket.narrowed(met)
         rounds = state.rounds + 1
         # on the 8-bit grid nothing is gained below a fraction of a level
-        reach = bracket.width * space.distance(state.far, row.x0)
+        reach = bracket.width * space.distance(state.x, row.x0)
         ended = (rounds >= self._bisections(space)) | (reach < 0.25 * oracle.resolution)
-        nearest = between(row, state.far, bracket.met[:, None], space)[:, 0]
+        nearest = between(row, state.x, bracket.met[:, None], space)[:, 0]
         # the first bisection only finds the boundary: iteration 1 has yet to run
         begun = state.estimate.asked > 0
         t = tf.where(ended & begun, state.t + 1, state.t)
@@ -235,7 +224,7 @@ class HopSkipJump(Attack):
         self, row: Row, state: State, points: Tensor, met: Tensor
     ) -> tuple[State, Tensor]:
         landed, point = first_of(points, met)
-        go = state._replace(phase=tf.zeros_like(state.phase) + BISECT, far=point)
+        go = state._replace(phase=tf.zeros_like(state.phase) + BISECT, x=point)
         # nowhere to land: the next iteration estimates again from the same point
         stay = state._replace(
             phase=tf.zeros_like(state.phase) + ESTIMATE,

@@ -36,6 +36,7 @@ _MODULES = {
     "deepfool": "deepfool",
     "fab-t": "fab_t",
     "hopskipjump": "hopskipjump",
+    "surfree": "surfree",
 }
 # those that learn from a part of the images, and are applied to the others
 _FITTED = {"universal": "universal", "patch": "patch", "advgan": "advgan"}

@@ -82,4 +82,9 @@ EXPECTED: dict[str, Expected] = {
         tiny="hopskipjump:iterations=2,initial-queries=64",
         bounds={"l2": (1.05, 2.0, 3600), "linf": (1.10, 2.0, 3600)},
     ),
+    "surfree": Expected(
+        fast="surfree:queries=1500,frequencies=1",
+        tiny="surfree:queries=150",
+        bounds={"l2": (1.02, 1.6, 1500)},
+    ),
 }
