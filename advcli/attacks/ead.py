@@ -16,7 +16,7 @@ at the clean image, look for the nearest boundary, and every second search aims 
 
 Misleads: where `steps` are too few, values hover about the boundary and distances stay large.
 
-Cost: at most `steps`·`searches` gradients per image.
+Cost: at most `steps`·`searches` gradients per image; fewer once two searches gained nothing.
 
 Chen et al., "EAD: elastic-net attacks to deep neural networks via adversarial examples",
 1709.04114.
@@ -38,6 +38,7 @@ from advcli.threats.space import Space, per_row, select
 
 _UNBOUNDED = 1e10
 _SCOUTS = 9
+_GAIN, _STALE = 1e-3, 2  # so many searches that each gained less end the run
 
 
 class State(NamedTuple):
@@ -49,6 +50,9 @@ class State(NamedTuple):
     low: Tensor  # the largest c that failed
     high: Tensor  # the smallest c that succeeded
     hit: Tensor  # bool [S], this search has succeeded
+    closest: Tensor  # float32 [S], the least distance so far
+    before: Tensor  # the same, when this search began
+    stale: Tensor  # int32 [S], searches in a row that succeeded and gained nothing
     rivals: Tensor  # int32 [S, _SCOUTS], from the likeliest
     nearest: Nearest  # of their boundaries at the clean image
 
@@ -90,6 +94,9 @@ class EAD(Attack):
             low=zero,
             high=zero + _UNBOUNDED,
             hit=tf.zeros_like(zero, tf.bool),
+            closest=zero + _UNBOUNDED,
+            before=zero + _UNBOUNDED,
+            stale=counter,
             rivals=tf.zeros([tf.shape(row.eps)[0], _SCOUTS], tf.int32),
             nearest=blank(row),
         )
@@ -120,7 +127,12 @@ class EAD(Attack):
             *(select(scouting, a, b) for a, b in zip(nearest, state.nearest, strict=True))
         )
         state = state._replace(rivals=rivals, nearest=kept)
-        moved = self._descended(row, state, value, margin(z, row.goal), g)
+        reached = margin(z, row.goal)
+        away = tf.where(
+            reached > 0.0, space.distance(oracle.rounded(state.y), row.x0), state.closest
+        )
+        closer = state._replace(closest=tf.minimum(state.closest, away))
+        moved = self._descended(row, closer, value, reached, g)
         mixed = tf.nest.map_structure(lambda a, b: select(scouting, a, b), state, moved.state)
         return Step(mixed, moved.done & ~scouting)
 
@@ -140,7 +152,9 @@ class EAD(Attack):
         y = tf.clip_by_value(x + per_row(speed, x) * (x - state.x), 0.0, 1.0)
         t = state.t + 1
         moved = state._replace(x=x, y=y, t=t, hit=state.hit | (reached > self.confidence))
-        return self._next_search(row, moved, t >= self.steps)
+        # the slopes at x0 are too flat for this c: nothing will ever move
+        still = tf.reduce_all(tf.equal(x, row.x0) & tf.equal(y, row.x0), axis=[1, 2, 3])
+        return self._next_search(row, moved, still | (t >= self.steps))
 
     def _next_search(self, row: Row, state: State, ended: Tensor) -> Step:
         """Rows whose search ended start the next one from the clean image with another c."""
@@ -148,6 +162,8 @@ class EAD(Attack):
         high = tf.where(state.hit, tf.minimum(state.high, state.c), state.high)
         c = tf.where(high < _UNBOUNDED, 0.5 * (low + high), 10.0 * state.c)
         search = state.search + 1
+        gained = state.closest < (1.0 - _GAIN) * state.before
+        stale = tf.where(gained, 0, state.stale + tf.cast(state.hit, tf.int32))
         fresh = state._replace(
             y=row.x0,
             x=row.x0,
@@ -157,6 +173,8 @@ class EAD(Attack):
             low=low,
             high=high,
             hit=tf.zeros_like(state.hit),
+            before=state.closest,
+            stale=stale,
         )
         mixed = tf.nest.map_structure(lambda a, b: select(ended, a, b), fresh, state)
-        return Step(mixed, ended & (search >= self.searches))
+        return Step(mixed, ended & ((search >= self.searches) | (stale >= _STALE)))

@@ -32,6 +32,7 @@ _MODULES = {
     "bim": "bim",
     "pgd": "pgd",
     "cw": "cw",
+    "fab": "fab",
     "ead": "ead",
     "deepfool": "deepfool",
     "fab-t": "fab_t",

@@ -70,12 +70,16 @@ EXPECTED: dict[str, Expected] = {
         tiny="ead:steps=20,searches=2",
         bounds={"l1": (1.02, 1.10, 9010)},
     ),
-    # the overshoot alone is 1.02
-    "deepfool": Expected(bounds=dict.fromkeys(("l2", "linf"), (1.03, 1.10, 30))),
+    "deepfool": Expected(bounds=dict.fromkeys(("l2", "linf"), (1.02, 1.10, 40))),
     "fab-t": Expected(
         fast="fab-t:iterations=30",
         tiny="fab-t:iterations=4,targets=2,restarts=2",
         bounds=dict.fromkeys(("linf", "l2", "l1"), (1.02, 1.10, 1810)),
+    ),
+    "fab": Expected(
+        fast="fab:iterations=30",
+        tiny="fab:iterations=4,classes=2,restarts=2",
+        bounds=dict.fromkeys(("linf", "l2", "l1"), (1.02, 1.10, 1010)),
     ),
     "hopskipjump": Expected(
         fast="hopskipjump:iterations=12",
