@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from advcli.attacks.base import Access, LossFunction, Row, Slope, View
 from advcli.lazy import Tensor, tf
+from advcli.models.convolution import gradient_of
 from advcli.threats.grid import Grid
 from advcli.threats.losses import Goal, margin
 from advcli.threats.space import Bounds, Space, select
@@ -93,12 +94,9 @@ class Judge:
     ) -> Slope:
         self._allow("gradient")
         point = self.rounded(x)
-        with tf.GradientTape() as tape:
-            tape.watch(point)
-            z = self._logits(point if view is None else view(point))
-            value = loss(z, self._row.goal)
-            total = tf.reduce_sum(value)
-        g = tape.gradient(total, point, unconnected_gradients=tf.UnconnectedGradients.ZERO)
+        z = self._logits(point if view is None else view(point))
+        value = loss(z, self._row.goal)
+        g = gradient_of(tf.reduce_sum(value), point)
         size = tf.reduce_sum(tf.abs(g), axis=[1, 2, 3])  # of every value, NaN and infinity shown
         finite, zero = tf.math.is_finite(size), tf.equal(size, 0.0)
         g = tf.cond(tf.reduce_all(finite), lambda: g, lambda: select(finite, g, tf.zeros_like(g)))

@@ -77,10 +77,8 @@ class Lane:
     def begin(self) -> None:
         """Trace and compile what is not yet; no step is taken."""
         began = time.perf_counter()
-        carry = self._slots.start(self._orders)
-        self._carry, _, _ = self._tick(carry, 0, 0, 0)
+        self._carry = self._slots.start(self._orders)
         self.stats.trace_seconds = time.perf_counter() - began
-        self.stats.model_seconds = 0.0
 
     def ticks(self) -> Iterator[list[Outcome]]:
         """What is known after each tick."""
@@ -137,17 +135,30 @@ class Lane:
     # --- fewer slots at the end --------------------------------------------------------------
 
     def _narrower(self) -> int:
-        """The width to come down to once the rest of the run fits into it; 0: none."""
-        if self._more():
+        """The largest width worth coming down to once the rest of the run fits into it; 0: none.
+
+        What it saves is bounded by the steps that the seated jobs have left. It has to be worth a
+        step, and twice what it takes to see that the width computes the same bits: a step of both.
+        """
+        multiple, width, agrees = self._slots.multiple, len(self._jobs), self._slots.agrees
+        if not multiple or sum(not same for same in agrees.values()) > 1 or self._more():
             return 0
-        width = self._slots.narrower(len(self._jobs))
-        return 0 if width is None or self._slots.agrees.get(width) is False else width
+        seated = [slot for slot, job in enumerate(self._jobs) if job is not None]
+        left = self._slots.length - min((int(self._k[slot]) for slot in seated), default=0)
+        for narrow in range((width - 1) // multiple * multiple, 0, -multiple):
+            price = width if agrees.get(narrow) else 2 * (width + narrow)
+            if agrees.get(narrow) is not False and (width - narrow) * left > price:
+                return narrow
+        return 0
 
     def _narrowed(self, carry: Carry) -> Carry:
         """The carry without the slots that nothing is left for, as far as that changes no bit."""
-        while width := self._narrower():
+        while limit := self._narrower():
             busy = [slot for slot, seated in enumerate(self._jobs) if seated is not None]
-            if len(busy) > width:
+            width = max(1, -(-len(busy) // self._slots.multiple)) * self._slots.multiple
+            while self._slots.agrees.get(width) is False:
+                width += self._slots.multiple
+            if width > limit:
                 break
             idle = [slot for slot, seated in enumerate(self._jobs) if seated is None]
             kept = (busy + idle)[:width]
@@ -163,14 +174,14 @@ class Lane:
         return carry
 
     def _same_bits(self, carry: Carry, narrow: Carry, orders: Orders, kept: list[int]) -> bool:
-        """Whether two steps of the narrow batch are, bit for bit, those of the full one.
+        """Whether a step of the narrow batch is, bit for bit, that of the full one.
 
         Another batch size may go through another kernel, which adds in another order. That does
-        not depend on the data, so two steps of real rows show it. Nothing of them is kept.
+        not depend on the data, so one step of real rows shows it. Nothing of it is kept.
         """
-        limit, forever = 2, int(np.iinfo(np.int32).max)
-        wide, _, _ = self._slots.tick(carry, self._orders, limit, forever, 0)
-        slim, _, _ = self._slots.tick(narrow, orders, limit, forever, 0)
+        forever = int(np.iinfo(np.int32).max)
+        wide, _, _ = self._slots.tick(carry, self._orders, 1, forever, 0)
+        slim, _, _ = self._slots.tick(narrow, orders, 1, forever, 0)
         pairs = zip(
             tf.nest.flatten(self._slots.rows(wide, kept)), tf.nest.flatten(slim), strict=True
         )
@@ -220,6 +231,7 @@ class Lane:
     def _seat(self, slot: int, job: Job) -> None:
         orders, subject = self._orders, job.subject
         self._confirmations[slot] = 0
+        self._k[slot] = 0
         orders.refill[slot] = True
         orders.drop[slot] = False
         convert = np.asarray if self._pixels == "uint8" else from_bytes
@@ -248,7 +260,7 @@ class Lane:
     # --- the answers -------------------------------------------------------------------------
 
     def _collect(self, carry: Carry, points: Tensor) -> list[Outcome]:
-        status, self._k = carry.status.numpy(), carry.k.numpy()
+        status, self._k = carry.status.numpy(), carry.k.numpy().copy()
         done = [
             slot
             for slot, seated in enumerate(self._jobs)

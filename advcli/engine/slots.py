@@ -97,8 +97,6 @@ class Slots:
         self.transfer = transfer  # `logits` are a surrogate's: success on it ends nothing
         self.agrees: dict[int, bool] = {}  # width -> whether it computes what the full one does
         self._jit = jit_compile
-        jit = True if jit_compile else None
-        self._begin = tf.function(self._new, jit_compile=jit, autograph=False)
         self._advance = self._step
         if not jit_compile:
             # Inlined into the loop, oneDNN's rewrite of some gradients (max pooling's) is missed
@@ -106,34 +104,41 @@ class Slots:
             self._advance = tf.function(
                 self._step, autograph=False, experimental_attributes={"_noinline": True}
             )
+        self._idle: Carry | None = None
         self._compiled: Any = None
         self._gathered: Any = None
 
     def start(self, orders: Orders) -> Carry:
-        """Idle slots, and the tick compiled for them."""
-        fresh = self._begin(Orders(*(tf.constant(part) for part in orders)))
-        carry: Carry = fresh._replace(status=tf.zeros_like(fresh.status) + IDLE)
-        if self._compiled is None and self._jit:
+        """Idle slots, and the tick compiled for them; `orders` change nothing."""
+        if self._idle is None:
+            begin = tf.function(self._new, jit_compile=True if self._jit else None, autograph=False)
+            fresh = begin(Orders(*(tf.constant(part) for part in orders)))
+            self._idle = fresh._replace(status=tf.zeros_like(fresh.status) + IDLE)
+            self._compile(self._idle, orders)
+            self.tick(self._idle, orders, 0, 0, 0)
+        return self._idle
+
+    def _compile(self, carry: Carry, orders: Orders) -> None:
+        if self._jit:
             self._compiled = tf.function(self._tick, jit_compile=True, autograph=False)
-        elif self._compiled is None:  # one trace for every width
+            return
 
-            def any_width(t: Tensor) -> Any:
-                return tf.TensorSpec([None, *t.shape[1:]], t.dtype)
+        def any_width(t: Tensor) -> Any:
+            return tf.TensorSpec([None, *t.shape[1:]], t.dtype)
 
-            number = tf.TensorSpec([], tf.int32)
-            signature = (
-                tf.nest.map_structure(any_width, carry),
-                tf.nest.map_structure(any_width, self._sent(orders)),
-                *(number, number, number),
-            )
-            self._compiled = tf.function(self._tick, autograph=False, input_signature=signature)
-            kept = tf.TensorSpec([None], tf.int32)
-            self._gathered = tf.function(
-                lambda carry, kept: tf.nest.map_structure(lambda t: tf.gather(t, kept), carry),
-                autograph=False,
-                input_signature=(signature[0], kept),
-            )
-        return carry
+        number = tf.TensorSpec([], tf.int32)
+        signature = (
+            tf.nest.map_structure(any_width, carry),
+            tf.nest.map_structure(any_width, self._sent(orders)),
+            *(number, number, number),
+        )
+        # one trace for every width
+        self._compiled = tf.function(self._tick, autograph=False, input_signature=signature)
+        self._gathered = tf.function(
+            lambda carry, kept: tf.nest.map_structure(lambda t: tf.gather(t, kept), carry),
+            autograph=False,
+            input_signature=(signature[0], tf.TensorSpec([None], tf.int32)),
+        )
 
     def tick(
         self, carry: Carry, orders: Orders, limit: int, patience: int, narrower: int
@@ -154,11 +159,10 @@ class Slots:
         gathered: Carry = self._gathered(carry, tf.constant(kept, tf.int32))
         return gathered
 
-    def narrower(self, width: int) -> int | None:
-        """The next smaller width that keeps rows apart, if there is one."""
-        half = width // 2
-        least = max(1, 8 // self._attack.width(self._space))
-        return None if self._jit or half < least or width % (2 * least) else half
+    @property
+    def multiple(self) -> int:
+        """Numbers of rows that keep rows apart are multiples of this; 0: the width is fixed."""
+        return 0 if self._jit else max(1, 8 // self._attack.width(self._space))
 
     def _new(self, orders: Orders) -> Carry:
         x0 = self._grid.decode(orders.pixels)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +11,7 @@ import numpy as np
 
 from advcli.errors import ModelError
 from advcli.lazy import Tensor, tf
+from advcli.models.convolution import fast_first_convolution
 from advcli.models.findings import Finding
 from advcli.models.head import SMALLEST, Head, without_peeling
 from advcli.models.loader import LoadedModel
@@ -88,7 +90,8 @@ class Classifier:
             outputs, _ = self._loaded.model.stateless_call(trainable, others, y, training=False)
             return outputs
 
-        logits, _ = self.head.forward(run)
+        with fast_first_convolution():
+            logits, _ = self.head.forward(run)
         return logits
 
     def confirm(self, x: Array) -> Confirmed:
@@ -130,7 +133,7 @@ class Classifier:
 
 
 def build(
-    loaded: LoadedModel, preprocessing: Preprocessing, *, confirm_batch: int = 16
+    loaded: LoadedModel, preprocessing: Preprocessing, *, confirm_batch: int | None = None
 ) -> Classifier:
     """Puts a loaded model and its preprocessing together, after a look at its ending.
 
@@ -150,6 +153,8 @@ def build(
         height, width, channels = loaded.image.shape
         detail = f"its flat input is read as an image of {height}×{width}×{channels}"
         findings += (Finding("flat-input", "note", detail),)
+    if confirm_batch is None:
+        confirm_batch = max(8, min(32, 2**18 // math.prod(loaded.image.shape)))
     return Classifier(loaded, preprocessing, head, confirm_batch=confirm_batch, findings=findings)
 
 

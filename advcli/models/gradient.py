@@ -16,6 +16,7 @@ import numpy as np
 
 from advcli.lazy import Tensor, tf
 from advcli.models.classifier import Classifier
+from advcli.models.convolution import gradient_of
 from advcli.models.findings import Finding, Verdict
 from advcli.models.head import SMALLEST
 
@@ -133,19 +134,12 @@ def _verdict(jit: bool, error: float | None, findings: list[Finding]) -> Finding
 
 def _compile(classifier: Classifier, jit: bool) -> _Run:
     def gradients(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        with tf.GradientTape(persistent=True) as tape:
-            tape.watch(x)
-            logits = classifier.logits(x)
-            worst = tf.reduce_sum(margin(logits, y))
-            entropy = tf.reduce_sum(
-                tf.nn.sparse_softmax_cross_entropy_with_logits(labels=y, logits=logits)
-            )
-        zero = tf.UnconnectedGradients.ZERO
-        return (
-            logits,
-            tape.gradient(worst, x, unconnected_gradients=zero),
-            tape.gradient(entropy, x, unconnected_gradients=zero),
+        logits = classifier.logits(x)
+        worst = tf.reduce_sum(margin(logits, y))
+        entropy = tf.reduce_sum(
+            tf.nn.sparse_softmax_cross_entropy_with_logits(labels=y, logits=logits)
         )
+        return logits, gradient_of(worst, x), gradient_of(entropy, x)
 
     compiled = tf.function(gradients, autograph=False, jit_compile=jit)
 

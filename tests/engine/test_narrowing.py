@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
 import tensorflow as tf
 
@@ -10,6 +9,7 @@ from advcli.attacks.registry import parse_spec
 from advcli.engine.jobs import Subject
 from advcli.engine.run import Engine
 from advcli.engine.slots import Slots
+from advcli.threats.space import Space
 from tests.support.linear import LinearModel, images
 
 
@@ -48,7 +48,7 @@ def test_narrowing_saves_slots_and_changes_nothing(monkeypatch, spec, norm, eps)
     model = LinearModel((6, 6, 1), 3, seed=2)
     clean = images(model.input_shape, 81, seed=3)
     found, steps, agrees = run(model, clean, spec, norm, eps)
-    monkeypatch.setattr(Slots, "narrower", lambda self, width: None)
+    monkeypatch.setattr(Slots, "multiple", 0)
     wide, wide_steps, _ = run(model, clean, spec, norm, eps)
     assert found == wide
     assert agrees
@@ -60,29 +60,17 @@ def test_a_model_whose_answer_depends_on_the_width_is_never_narrowed(monkeypatch
     model = MindsTheBatch((6, 6, 1), 3, seed=2)
     clean = images(model.input_shape, 81, seed=3)
     found, _, agrees = run(model, clean, "pgd", "linf", (0.06,))
-    assert agrees == {32: False}
-    monkeypatch.setattr(Slots, "narrower", lambda self, width: None)
+    assert list(agrees.values()) == [False, False]  # it is not asked for ever
+    monkeypatch.setattr(Slots, "multiple", 0)
     assert run(model, clean, "pgd", "linf", (0.06,))[0] == found
 
 
-def test_the_ladder_of_widths_stays_with_shapes_that_keep_rows_apart():
-    def ladder(width, spec):
-        slots = Slots(
-            LinearModel((6, 6, 1), 2).logits,
-            parse_spec(spec).attack,
-            "linf" if spec == "pgd" else "l2",
-            (6, 6, 1),
-            width,
-            "uint8",
-            False,
-        )
-        widths = []
-        while (width := slots.narrower(width)) is not None:
-            widths.append(width)
-        return widths
-
-    assert ladder(64, "pgd") == [32, 16, 8]
-    assert ladder(24, "pgd") == []
-    assert ladder(1, "pgd") == []
-    assert ladder(4, "hopskipjump") == [2, 1]
-    assert np.all(np.array(ladder(512, "pgd")) % 8 == 0)
+@pytest.mark.parametrize(("spec", "norm"), [("pgd", "linf"), ("hopskipjump:iterations=2", "l2")])
+def test_widths_are_those_that_keep_rows_apart(spec, norm):
+    model = LinearModel((6, 6, 1), 3, seed=2)
+    clean = images(model.input_shape, 81, seed=3)
+    eps = (0.06,) if norm == "linf" else ()
+    _, _, agrees = run(model, clean, spec, norm, eps)
+    width = parse_spec(spec, norm).attack.width(Space(norm, model.input_shape))
+    assert agrees
+    assert all(rows * width % 8 == 0 for rows in agrees)
