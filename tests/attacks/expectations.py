@@ -32,7 +32,7 @@ EXPECTED: dict[str, Expected] = {
     "noise": Expected(tiny="noise:repeats=4"),
     "random-search": Expected(fast="random-search:steps=400", tiny="random-search:steps=25"),
     "square": Expected(
-        fast="square:steps=1000",
+        fast="square:steps=700",
         tiny="square:steps=25",
         finds={"linf": (0.9, 0.95), "l2": (0.7, 0.9), "l1": (0.7, 0.9)},
     ),

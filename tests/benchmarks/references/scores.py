@@ -114,7 +114,7 @@ def _simba(task: Task) -> np.ndarray:
             clean = x[i : i + 1]
             attack = Watched(model, "", x.shape[-1])
             attack.queries, attack.success = 0, clean[0]
-            with contextlib.suppress(Stop):
+            with contextlib.suppress(Stop), contextlib.redirect_stdout(None):
                 attack.simba_single(x[i], y[i : i + 1], num_iters=x[i].numel())
             found[i] = attack.success
     return task.from_torch(found)
