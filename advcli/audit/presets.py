@@ -72,7 +72,7 @@ PRESETS: dict[str, Preset] = {
         {
             "": {
                 "linf": ("noise", "square", "hopskipjump"),
-                "l2": ("noise", "square", "surfree", "cgba"),
+                "l2": ("noise", "square", "surfree", "hopskipjump"),
                 "l1": ("noise", "square"),
                 "l0": ("noise", "sparse-rs"),
             }

@@ -42,7 +42,7 @@ from advcli.audit.setup import (
 )
 from advcli.audit.soundness import BUDGET, finding
 from advcli.audit.summary import SCHEMA_VERSION, missing, summarise
-from advcli.engine.run import Engine
+from advcli.engine.run import Engine, auto_lanes
 from advcli.errors import NoVerdictError, RunError, UsageError
 
 __all__ = ["Result", "execute"]
@@ -134,6 +134,7 @@ def execute(
         batch_size=bench.batch_size,
         pixels=config.pixels,
         seed=config.seed,
+        lanes=auto_lanes(bench.input_shape, bench.batch_size, bench.device.split(" ")[0]),
         surrogate=None if bench.surrogate is None else bench.surrogate.classifier,
     )
     run = _describe(config, bench, phases, target, engine, command_line)

@@ -25,7 +25,7 @@ class Feed:
         self._ahead = ahead
         self._waiting: deque[Subject] = deque()
         self._ended = False
-        self._stopped = False
+        self.stopped = False
         self._held = [0] * lanes
         self._change = threading.Condition()
         self._alone = lanes == 1  # then the lane is ticked by the caller's thread
@@ -49,7 +49,7 @@ class Feed:
         if self._alone:
             return self._pull()
         with self._change:
-            while not self._stopped:
+            while not self.stopped:
                 total = len(self._waiting) + sum(self._held)
                 fair = -(-total // len(self._held))
                 if self._waiting and self._held[lane] < fair:
@@ -74,12 +74,12 @@ class Feed:
     def exhausted(self) -> bool:
         """Whether nothing more will come."""
         with self._change:
-            return self._stopped or (self._ended and not self._waiting)
+            return self.stopped or (self._ended and not self._waiting)
 
     def stop(self) -> None:
         """Let every lane come to its end."""
         with self._change:
-            self._stopped = True
+            self.stopped = True
             self._change.notify_all()
 
 
@@ -113,10 +113,10 @@ class Crew:
             for number in range(len(self.lanes))
         ]
         self.feed.top_up()
-        for thread in threads:
-            thread.start()
         working = len(threads)
         try:
+            for thread in threads:
+                thread.start()
             while working:
                 posted = self._posted.get()
                 if posted.error is not None:
@@ -129,11 +129,14 @@ class Crew:
         finally:
             self.feed.stop()
             for thread in threads:
-                thread.join()
+                if thread.ident is not None:
+                    thread.join()
 
     def _work(self, number: int) -> None:
         try:
             for outcomes in self.lanes[number].ticks():
+                if self.feed.stopped:  # nobody listens, however much is still seated
+                    break
                 self._posted.put(Posted(number, outcomes))
         except BaseException as error:  # noqa: BLE001 - raised again where the caller listens
             self._posted.put(Posted(number, None, error))

@@ -110,11 +110,12 @@ class Slots:
 
     def start(self, orders: Orders) -> Carry:
         """Idle slots, and the tick compiled for them; `orders` change nothing."""
-        if self._idle is None:
+        if self._idle is None or len(self._idle.k) != len(orders.refill):
             begin = tf.function(self._new, jit_compile=True if self._jit else None, autograph=False)
             fresh = begin(Orders(*(tf.constant(part) for part in orders)))
             self._idle = fresh._replace(status=tf.zeros_like(fresh.status) + IDLE)
-            self._compile(self._idle, orders)
+            if self._compiled is None:
+                self._compile(self._idle, orders)
             self.tick(self._idle, orders, 0, 0, 0)
         return self._idle
 

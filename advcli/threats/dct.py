@@ -41,7 +41,7 @@ def basis(n: int) -> np.ndarray:
     k, i = np.arange(n)[:, None], np.arange(n)[None]
     rows = np.sqrt(2.0 / n) * np.cos(np.pi * (i + 0.5) * k / n)
     rows[0] /= np.sqrt(2.0)
-    return rows.astype(np.float32)
+    return np.asarray(rows, np.float32)
 
 
 def _both_ways(x: Tensor, down: np.ndarray, across: np.ndarray) -> Tensor:

@@ -13,8 +13,9 @@ class Expected:
     """`fast`: a spec that is still as strong as the bounds below, where the default takes minutes.
 
     `tiny`: a spec for tests that only compare two runs of the same. `bounds`: minimum-norm, per
-    norm (median, 95th percentile) of distance / optimum on linear models at the default settings
-    (`fast` for attacks without gradients), and the forwards that it may take. `decides`: a budget
+    norm (median, 95th percentile) of distance / optimum (L0: of the pixels beyond it) on
+    linear models at the default settings (`fast` for attacks without gradients), and the forwards
+    that it may take. `decides`: a budget
     attack with gradients that finds every image within 0.98 eps of a linear model, for so many
     classes.
     """
@@ -60,6 +61,10 @@ EXPECTED: dict[str, Expected] = {
     # an ascent that begins with no look around may stay with a class that is not the nearest
     "bim": Expected(decides=(2,)),
     "pgd": Expected(tiny="pgd:steps=8,restarts=2", decides=(2, 3, 10)),
+    "apgd": Expected(
+        fast="apgd:scouts=9", tiny="apgd:steps=8,restarts=2,eot=2", decides=(2, 3, 10)
+    ),
+    "apgd-t": Expected(tiny="apgd-t:steps=8,targets=2,restarts=2", decides=(2, 3, 10)),
     "cw": Expected(
         fast="cw:steps=300,searches=7",
         tiny="cw:steps=20,searches=2",
@@ -71,15 +76,32 @@ EXPECTED: dict[str, Expected] = {
         bounds={"l1": (1.02, 1.10, 9010)},
     ),
     "deepfool": Expected(bounds=dict.fromkeys(("l2", "linf"), (1.02, 1.10, 40))),
+    "fab": Expected(
+        fast="fab:iterations=30",
+        tiny="fab:iterations=4,classes=2,restarts=2",
+        bounds=dict.fromkeys(("linf", "l2", "l1"), (1.02, 1.10, 1010)),
+    ),
     "fab-t": Expected(
         fast="fab-t:iterations=30",
         tiny="fab-t:iterations=4,targets=2,restarts=2",
         bounds=dict.fromkeys(("linf", "l2", "l1"), (1.02, 1.10, 1810)),
     ),
-    "fab": Expected(
-        fast="fab:iterations=30",
-        tiny="fab:iterations=4,classes=2,restarts=2",
-        bounds=dict.fromkeys(("linf", "l2", "l1"), (1.02, 1.10, 1010)),
+    "fmn": Expected(
+        fast="fmn:steps=40",
+        tiny="fmn:steps=12",
+        bounds={
+            **dict.fromkeys(("linf", "l2", "l1"), (1.02, 1.10, 102)),
+            "l0": (0, 1, 102),
+        },
+    ),
+    "ddn": Expected(fast="ddn:steps=40", tiny="ddn:steps=12", bounds={"l2": (1.02, 1.10, 102)}),
+    "pdpgd": Expected(
+        fast="pdpgd:steps=60",
+        tiny="pdpgd:steps=12",
+        bounds=dict.fromkeys(("l1", "linf", "l2"), (1.02, 1.10, 502)),
+    ),
+    "sigma-zero": Expected(
+        fast="sigma-zero:steps=60", tiny="sigma-zero:steps=12", bounds={"l0": (0, 1, 502)}
     ),
     "hopskipjump": Expected(
         fast="hopskipjump:iterations=12",

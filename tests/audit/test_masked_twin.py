@@ -1,0 +1,27 @@
+"""Multiplying the logits by 60 changes no decision: the protocol of record must not be fooled."""
+
+from __future__ import annotations
+
+from advcli.audit.plan import AuditConfig
+from advcli.audit.run import execute
+
+from .support import SAMPLES, Watcher
+
+
+def test_autoattack_finds_the_same_on_the_masked_twin() -> None:
+    robust = []
+    for model in ("cnn.h5", "masked.h5"):
+        config = AuditConfig(
+            command="evaluate",
+            model=str(SAMPLES / model),
+            images=str(SAMPLES / "images"),
+            preset="autoattack",
+            eps=(0.05, 0.08),
+            preprocess="unit",
+            limit=16,
+        )
+        summary = execute(config, Watcher()).summary
+        robust.append([row["robust_accuracy"] for row in summary["worst_case"]])
+    original, masked = robust
+    assert masked == original  # of 16 images: closer than half a point
+    assert 0 < original[1] < original[0] < 1
