@@ -33,6 +33,7 @@ _MODULES = {
     "pgd": "pgd",
     "apgd": "apgd",
     "apgd-t": "apgd_t",
+    "pma": "pma",
     "cw": "cw",
     "ead": "ead",
     "deepfool": "deepfool",

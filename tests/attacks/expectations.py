@@ -65,6 +65,9 @@ EXPECTED: dict[str, Expected] = {
         fast="apgd:scouts=9", tiny="apgd:steps=8,restarts=2,eot=2", decides=(2, 3, 10)
     ),
     "apgd-t": Expected(tiny="apgd-t:steps=8,targets=2,restarts=2", decides=(2, 3, 10)),
+    "pma": Expected(
+        fast="pma:steps=40,restarts=1", tiny="pma:steps=8,scouts=0", decides=(2, 3, 10)
+    ),
     "cw": Expected(
         fast="cw:steps=300,searches=7",
         tiny="cw:steps=20,searches=2",

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+
 import numpy as np
 
 from tests.benchmarks.references import Reference, Task
@@ -43,6 +46,22 @@ def _apgd(loss: str):
     return run
 
 
+def _pma(task: Task) -> np.ndarray:
+    """Two runs of 100 steps, of which the second begins with the other term of the margin."""
+    # beside it stands more than the attack, with requirements of its own
+    sys.path += [str(place) for place in (Path(p, "attacks") for p in sys.path) if place.is_dir()]
+    from MD import MDAttack
+
+    attack = MDAttack(
+        task.torch_model(),
+        epsilon=task.eps,
+        num_steps=100,
+        num_classes=task.classes,
+        loss_fn="PMargin",
+    )
+    return task.from_torch(attack.perturb(*task.torch_images())[0])
+
+
 REFERENCES = (
     Reference("pgd", "linf", "pgd", "Foolbox LinfPGD", "tf", _pgd_foolbox, "foolbox", calls=40),
     Reference(
@@ -64,5 +83,15 @@ REFERENCES = (
             ("t", "apgd-t", "apgd-t"),
         )
         for norm in ("linf", "l2", "l1")
+    ),
+    Reference(
+        "pma",
+        "linf",
+        "pma",
+        "xieyong0/PMA",
+        "torch",
+        _pma,
+        authors="PMA",
+        models=("digits/cnn", "digits/robust", "signs/cnn"),
     ),
 )
