@@ -34,6 +34,7 @@ _MODULES = {
     "apgd": "apgd",
     "apgd-t": "apgd_t",
     "pma": "pma",
+    "malt": "malt",
     "cw": "cw",
     "ead": "ead",
     "deepfool": "deepfool",

@@ -68,6 +68,7 @@ EXPECTED: dict[str, Expected] = {
     "pma": Expected(
         fast="pma:steps=40,restarts=1", tiny="pma:steps=8,scouts=0", decides=(2, 3, 10)
     ),
+    "malt": Expected(fast="malt:steps=40", tiny="malt:steps=8,targets=2", decides=(2, 3, 10)),
     "cw": Expected(
         fast="cw:steps=300,searches=7",
         tiny="cw:steps=20,searches=2",
