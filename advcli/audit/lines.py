@@ -8,7 +8,7 @@ from advcli.audit.plan import Phase
 from advcli.engine.jobs import Outcome
 from advcli.images.stream import LoadedImage
 
-__all__ = ["Line", "clean_line", "failed_line", "outcome_line"]
+__all__ = ["Line", "blank_line", "clean_line", "failed_line", "outcome_line"]
 
 Line = dict[str, Any]
 
@@ -48,10 +48,15 @@ def failed_line(phase: Phase, image: str, eps: float | None, seed: int, reason: 
 
 
 def _line(phase: Phase, image: str, eps: float | None) -> Line:
+    return blank_line(image, phase.spec, phase.norm, eps)
+
+
+def blank_line(image: str, attack: str, norm: str | None, eps: float | None) -> Line:
+    """What every line of a threat has, before anything is known of the image."""
     return {
         "image": image,
-        "attack": phase.spec,
-        "norm": phase.norm,
+        "attack": attack,
+        "norm": norm,
         "eps": eps,
         "success": False,
         "adversarial_prediction": None,

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from advcli.attacks.natural import NaturalAttack, Question
 from advcli.attacks.registry import is_natural, parse_natural
+from advcli.audit.lines import Line, blank_line
 from advcli.audit.presets import parse_preset
 from advcli.audit.statistics import median_distance, proportion, wilson
 from advcli.errors import RunError, UsageError
@@ -44,7 +45,6 @@ __all__ = [
     "transformer_of",
 ]
 
-Line = dict[str, Any]
 _Record = Callable[["Future[str] | None", Line], None]
 
 
@@ -233,27 +233,8 @@ def natural_line(phase: NaturalPhase, outcome: NaturalOutcome) -> Line:
 
 
 def _line(phase: NaturalPhase, image: str, question: Question) -> Line:
-    return {
-        "image": image,
-        "attack": phase.spec,
-        "norm": None,
-        "eps": None,
-        "kind": question.kind,
-        "severity": question.severity,
-        "found": None,
-        "success": False,
-        "adversarial_prediction": None,
-        "distance": None,
-        "forwards": 0,
-        "gradients": 0,
-        "steps": 0,
-        "seed": 0,
-        "file": None,
-        "file_sha256": None,
-        "error": None,
-        "stalled": 0,
-        "nonfinite": False,
-    }
+    own = {"kind": question.kind, "severity": question.severity, "found": None}
+    return blank_line(image, phase.spec, None, None) | own
 
 
 def answer_of(line: Line) -> NaturalAnswer:

@@ -19,7 +19,7 @@ from advcli.attacks.fitted import Fitted, FittedAttack, Task
 from advcli.engine.jobs import EngineStats, Outcome, Subject
 from advcli.engine.run import Engine, Model
 from advcli.lazy import Tensor, tf
-from advcli.threats.budget import Norm, same_eps, whole_levels
+from advcli.threats.budget import Norm, same_eps
 from advcli.threats.grid import Grid, decode, from_bytes, to_bytes
 from advcli.threats.losses import Goal, log_odds
 from advcli.threats.randomness import Random, row_key
@@ -72,7 +72,7 @@ def fit(
         classes=engine.classifier.class_count,
         shape=engine.classifier.input_shape,
         norm=norm,
-        eps=_inner_eps(eps, norm, engine.pixels),
+        eps=_grid(norm, engine).inner(eps),
         target=-1 if lesson.target is None else lesson.target,
         seed=engine.seed,
         scale=_scale(model, lesson),
@@ -204,14 +204,12 @@ class _Applier:
     ) -> None:
         self._engine, self._attack, self._norm, self._eps = engine, attack, norm, eps
         self._fitted = fitted
-        self._inner = _inner_eps(eps, norm, engine.pixels)
-        # without a norm a value is rounded to the nearest level, as in L0
-        self._grid = Grid(engine.pixels, norm or "l0")
+        self._grid = _grid(norm, engine)
         self._compiled = tf.function(self._apply, autograph=False)
 
     def _apply(self, pixels: Tensor, keys: Tensor) -> Tensor:
         x0 = self._grid.decode(pixels)
-        eps = tf.fill([x0.shape[0]], tf.constant(self._inner, tf.float32))
+        eps = tf.fill([x0.shape[0]], tf.constant(self._grid.inner(self._eps), tf.float32))
         random = Random(keys, tf.zeros([x0.shape[0]], tf.int32))
         x = self._fitted.apply(x0, eps, random)
         x = tf.clip_by_value(tf.where(tf.math.is_finite(x), x, x0), 0.0, 1.0)
@@ -270,10 +268,6 @@ class _Applier:
         )
 
 
-def _inner_eps(eps: float | None, norm: Norm | None, pixels: str) -> float:
-    """The ball that the graph works in: float32 noise must not carry a point outside."""
-    if eps is None or norm is None:
-        return 0.0
-    if pixels == "float":
-        return max(eps * (1.0 - 1e-5) - 1.2e-7, 0.0)
-    return whole_levels(eps) / 255 if norm == "linf" else eps
+def _grid(norm: Norm | None, engine: Engine) -> Grid:
+    # without a norm a value is rounded to the nearest level, as in L0
+    return Grid(engine.pixels, norm or "l0")

@@ -22,7 +22,7 @@ from advcli.engine.jobs import Attempt, Chain, EngineStats, Job, Outcome
 from advcli.engine.slots import ENDED, FOUND, Carry, Orders, Slots, blank_orders
 from advcli.engine.verdict import Confirming, measured, outwards, verdict
 from advcli.lazy import Tensor, tf
-from advcli.threats.budget import Norm, whole_levels
+from advcli.threats.budget import Norm
 from advcli.threats.grid import Pixels, from_bytes
 from advcli.threats.randomness import row_key
 
@@ -240,18 +240,9 @@ class Lane:
             orders.start[slot] = convert(subject.pixels if subject.start is None else subject.start)
         orders.label[slot] = subject.label
         orders.target[slot] = -1 if subject.target is None else subject.target
-        orders.eps[slot] = self._inner_eps(job.eps)
+        orders.eps[slot] = self._slots.grid.inner(job.eps)
         orders.key[slot] = row_key(self._seed, subject.sha256, self._attack.name, job.restart)
         orders.restart[slot] = job.restart
-
-    def _inner_eps(self, eps: float | None) -> float:
-        """The ball that the graph works in: float32 noise must not carry a point outside."""
-        if eps is None:
-            return float("inf")
-        if self._pixels == "float":
-            return eps if self._norm == "l0" else max(eps * (1.0 - 1e-5) - 1.2e-7, 0.0)
-        # on the grid the budget is a whole number of levels, and rounding sees to the others
-        return whole_levels(eps) / 255 if self._norm == "linf" else eps
 
     def _clear(self) -> None:
         for flag in (self._orders.refill, self._orders.resume, self._orders.drop):

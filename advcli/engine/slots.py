@@ -90,7 +90,7 @@ class Slots:
         self._logits = logits
         self._attack = attack
         self._space = Space(norm, shape)
-        self._grid = Grid(pixels, norm)
+        self.grid = Grid(pixels, norm)
         self.slots = slots
         self.length = attack.length(self._space)
         self.minimum_norm = attack.kind == "minimum-norm"
@@ -166,17 +166,17 @@ class Slots:
         return 0 if self._jit else max(1, 8 // self._attack.width(self._space))
 
     def _new(self, orders: Orders) -> Carry:
-        x0 = self._grid.decode(orders.pixels)
+        x0 = self.grid.decode(orders.pixels)
         row = Row(
             x0=x0,
             goal=Goal(orders.label, orders.target),
             eps=orders.eps,
             key=orders.key,
             restart=orders.restart,
-            start=self._grid.decode(orders.start) if self._attack.wants_start else x0,
+            start=self.grid.decode(orders.start) if self._attack.wants_start else x0,
         )
         zeros = tf.zeros_like(orders.label)
-        bounds = self._grid.bounds(row.x0, row.eps, self._space)
+        bounds = self.grid.bounds(row.x0, row.eps, self._space)
         space = self._space.knowing(row.x0, row.eps, bounds)
         # −1: no step draws the numbers that init drew
         state = self._attack.init(row, space, Random(row.key, zeros - 1))
@@ -230,7 +230,7 @@ class Slots:
             final = tf.cond(
                 tf.reduce_any(ended), lambda: self._candidates(carry), lambda: carry.record.best
             )
-        if self._grid.pixels == "uint8":
+        if self.grid.pixels == "uint8":
             final = tf.cast(tf.round(final * 255.0), tf.uint8)
         return carry, final, n
 
@@ -260,7 +260,7 @@ class Slots:
             active,
             carry.record,
             space,
-            self._grid,
+            self.grid,
             self._attack.access,
             self.minimum_norm,
             transfer=self.transfer,
@@ -285,7 +285,7 @@ class Slots:
         if proposed is None:
             return carry.record.best
         proposed = self._space.project(proposed, row.x0, row.eps)
-        proposed = self._grid.round(proposed, row.x0, row.eps)
+        proposed = self.grid.round(proposed, row.x0, row.eps)
         return select(carry.record.found, carry.record.best, proposed)
 
     def _weighed(self, carry: Carry, ended: Tensor) -> Record:
@@ -304,7 +304,7 @@ class Slots:
             ended,
             carry.record,
             space,
-            self._grid,
+            self.grid,
             "scores",
             self.minimum_norm,
             transfer=True,

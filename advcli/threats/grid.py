@@ -12,7 +12,7 @@ from typing import Literal
 import numpy as np
 
 from advcli.lazy import Tensor, tf
-from advcli.threats.budget import Norm
+from advcli.threats.budget import Norm, whole_levels
 from advcli.threats.space import Bounds, Space, per_row
 
 Pixels = Literal["uint8", "float"]
@@ -32,6 +32,15 @@ class Grid:
     def decode(self, pixels: Tensor) -> Tensor:
         """Clean pixels as they come into the graph -> float32: uint8 levels, or numbers already."""
         return pixels if self.pixels == "float" else decode(pixels)
+
+    def inner(self, eps: float | None) -> float:
+        """The ball that the graph works in: float32 noise must not carry a point out of `eps`."""
+        if eps is None:
+            return float("inf")
+        if self.pixels == "float":
+            return eps if self.norm == "l0" else max(eps * (1.0 - 1e-5) - 1.2e-7, 0.0)
+        # on the grid the budget is a whole number of levels, and rounding sees to the others
+        return whole_levels(eps) / 255 if self.norm == "linf" else eps
 
     def bounds(self, x0: Tensor, eps: Tensor, space: Space) -> Bounds:
         """The bounds that hold for points of this grid; they lie on it themselves."""

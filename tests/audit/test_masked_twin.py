@@ -16,12 +16,13 @@ def test_autoattack_finds_the_same_on_the_masked_twin() -> None:
             model=str(SAMPLES / model),
             images=str(SAMPLES / "images"),
             preset="autoattack",
-            eps=(0.05, 0.08),
+            eps=(0.08,),
             preprocess="unit",
             limit=16,
         )
         summary = execute(config, Watcher()).summary
-        robust.append([row["robust_accuracy"] for row in summary["worst_case"]])
+        (worst,) = summary["worst_case"]
+        robust.append(worst["robust_accuracy"])
     original, masked = robust
     assert masked == original  # of 16 images: closer than half a point
-    assert 0 < original[1] < original[0] < 1
+    assert 0 < original < 0.9

@@ -10,11 +10,19 @@ of calls do not depend on the machine, but for images at a kink of the network.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import sys
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
-from typing import Any
+from statistics import fmean
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from advcli.engine.run import Engine
 
 ROOT = Path(__file__).parents[2]
 FILE = ROOT / "advcli" / "attacks" / "costs.json"
@@ -24,40 +32,45 @@ EPS = {"linf": 0.15, "l2": 1.5, "l1": 10.0, "l0": 10.0}
 IMAGES = 10
 
 
-class _Quiet:
-    def begin(self, title: str, total: int) -> None:
-        print(f"{title}: {total} images", file=sys.stderr)
+@cache
+def engine(label: str) -> Engine:
+    """One a model, as an audit would have it."""
+    from advcli.engine.run import Engine, auto_batch_size
+    from advcli.models import classifier, loader, preprocessing, runtime
 
-    def advance(self, done: float, standing: int | None) -> None:
-        pass
+    runtime.prepare("cpu")
+    model = classifier.build(loader.load(ROOT / MODELS[label]), preprocessing.parse("unit", 1))
+    return Engine(model, batch_size=auto_batch_size(model.input_shape), pixels="uint8", seed=0)
 
-    def end(self) -> None:
-        pass
 
-    def note(self, text: str) -> None:
-        pass
+@cache
+def chosen() -> list[tuple[Path, np.ndarray, int]]:
+    """Images that both models get right: file, uint8 [H, W, C], label."""
+    from advcli.images.writer import read_back
+
+    known = []
+    for file in sorted((ROOT / SAMPLES / "images").glob("*/*.png"))[::17]:
+        pixels, label = read_back(file)[..., None], int(file.parent.name)
+        if all(engine(m).predict(pixels[None]).prediction[0] == label for m in MODELS):
+            known.append((file, pixels, label))
+    return known[:IMAGES]
 
 
 def measure(name: str, norm: str, label: str) -> dict[str, Any]:
     """Forwards, gradients and share fooled of an attack, per attacked image, on a model."""
-    from advcli.audit.plan import AuditConfig
-    from advcli.audit.run import execute
+    from advcli.attacks.registry import attack_class, parse_spec
+    from advcli.engine.jobs import Subject
 
-    config = AuditConfig(
-        command="evaluate",
-        model=str(ROOT / MODELS[label]),
-        images=str(ROOT / SAMPLES / "images"),
-        attacks=(name,),
-        norm=norm,
-        eps=(EPS[norm],),
-        preprocess="unit",
-        limit=IMAGES,
-    )
-    (row,) = execute(config, _Quiet()).summary["attacks"]
+    eps = (EPS[norm],) if attack_class(name).kind == "budget" else ()
+    subjects = [
+        Subject(file.name, pixels, label, hashlib.sha256(pixels).hexdigest(), eps)
+        for file, pixels, label in chosen()
+    ]
+    outcomes = list(engine(label).run(parse_spec(name, norm).attack, norm, subjects))
     return {
-        "forwards": round(row["forwards_per_image"], 1),
-        "gradients": round(row["gradients_per_image"], 1),
-        "fooled": round(row["success_rate"], 3),
+        "forwards": round(fmean(o.forwards for o in outcomes), 1),
+        "gradients": round(fmean(o.gradients for o in outcomes), 1),
+        "fooled": round(fmean(o.success for o in outcomes), 3) if eps else None,
     }
 
 
@@ -76,8 +89,7 @@ def main(asked: Sequence[str]) -> None:
             entry["eps"] = EPS[norm] if cls.kind == "budget" else None
             for label in MODELS:
                 entry[label] = measure(name, norm, label)
-                if cls.kind != "budget":
-                    entry[label]["fooled"] = None
+                print(name, norm, label, entry[label], file=sys.stderr, flush=True)
             _store(known)
 
 
