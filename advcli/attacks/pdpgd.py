@@ -28,11 +28,12 @@ from advcli.attacks.base import Row
 from advcli.attacks.nearest import Answer, Nearest
 from advcli.lazy import Tensor, tf
 from advcli.threats.budget import Norm
-from advcli.threats.space import Space, norms_of, per_row
+from advcli.threats.space import Space, norms_of, per_row, select
 
 _BETA1, _BETA2 = 0.9, 0.999  # Adam's defaults
 _AXES = [1, 2, 3]
 _NEWTON = 8
+_SETTLED = 1e-2  # a proximal step ends where a round changes it by a smaller share
 
 
 class Path(NamedTuple):
@@ -55,7 +56,7 @@ class PDPGD(Nearest):
     ratio: float = Field(
         0.01, gt=0, lt=1, description="first weight of the distance / the margin's"
     )
-    proximal_steps: int = Field(5, ge=1, le=100, description="rounds of each proximal step")
+    proximal_steps: int = Field(5, ge=1, le=100, description="rounds of each proximal step at most")
 
     def begin(self, row: Row, space: Space) -> Path:
         zero = tf.zeros_like(row.eps)
@@ -87,9 +88,13 @@ class PDPGD(Nearest):
         """The proximal step in Adam's metric: its own fixed point, found in a few rounds."""
         r = x - row.x0
         z = r
+        moving = tf.ones_like(strength, tf.bool)
         for _ in range(self.proximal_steps):
-            z = _proximal(z - scale * (z - r), strength, space.norm)
-            z = tf.clip_by_value(row.x0 + z, 0.0, 1.0) - row.x0
+            nearer = _proximal(z - scale * (z - r), strength, space.norm)
+            nearer = tf.clip_by_value(row.x0 + nearer, 0.0, 1.0) - row.x0
+            change = norms_of(nearer - z, "l2")
+            z = select(moving, nearer, z)
+            moving &= change > _SETTLED * norms_of(nearer, "l2")
         return row.x0 + z
 
 
