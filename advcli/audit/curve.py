@@ -30,7 +30,7 @@ _Distances = dict[str, float]  # image -> the smallest known distance of an adve
 def curves(
     ledger: Ledger, phases: Sequence[Phase], *, whole_levels: bool, worst_case: bool
 ) -> list[dict[str, Any]]:
-    """`[{attack, norm, points: [{eps, robust_accuracy}]}]`, eps ascending from 0.
+    """`[{attack, norm, total, points: [{eps, robust_accuracy}]}]`, eps ascending from 0.
 
     `whole_levels`: in Linf only multiples of 1/255 make sense. Attacks in one norm share their eps.
     """
@@ -42,12 +42,12 @@ def curves(
         grid = _grid(norm, falls, asked, whole_levels=whole_levels)
         for phase, fall in zip(chosen, falls, strict=True):
             at = grid if phase.minimum else [0.0, *phase.eps]
-            found.append({"attack": phase.spec, "norm": norm, "points": _points(fall, at)})
+            found.append(_curve(phase.spec, norm, fall, at))
         if worst_case and len(chosen) > 1:
             images = dict.fromkeys(image for fall in falls for image in fall)
             fall = {i: min(fall[i] for fall in falls if i in fall) for i in images}
             at = grid if any(phase.minimum for phase in chosen) else [0.0, *asked]
-            found.append({"attack": WORST_CASE, "norm": norm, "points": _points(fall, at)})
+            found.append(_curve(WORST_CASE, norm, fall, at))
     return found
 
 
@@ -112,9 +112,9 @@ def _round_up(value: float) -> float:
     )
 
 
-def _points(fall: _Distances, at: Iterable[float]) -> list[dict[str, float | None]]:
+def _curve(attack: str, norm: str, fall: _Distances, at: Iterable[float]) -> dict[str, Any]:
     ordered = sorted(fall.values())
-    return [
+    points = [
         {
             "eps": eps,
             "robust_accuracy": proportion(
@@ -123,3 +123,4 @@ def _points(fall: _Distances, at: Iterable[float]) -> list[dict[str, float | Non
         }
         for eps in at
     ]
+    return {"attack": attack, "norm": norm, "total": len(ordered), "points": points}

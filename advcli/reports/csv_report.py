@@ -89,7 +89,7 @@ def _rows(summary: dict[str, Any]) -> Iterator[dict[str, Any]]:
     for curve in summary["curve"]:
         names = {"section": "curve", "name": curve["attack"], "norm": curve["norm"]}
         for point in curve["points"]:
-            yield {**names, **point, "total": clean["total"]}
+            yield {**names, **point, "total": curve["total"]}
     yield from _natural(summary)
     for entry in summary["per_class"]:
         yield {

@@ -42,7 +42,7 @@ def test_each_image_falls_at_its_distance() -> None:
     lines = [clean(str(i), 0, 0) for i in range(4)] + [clean("wrong", 0, 1)]
     lines += [minimum(str(i), d) for i, d in enumerate((0.5, 1.0, 4.0, None))]
     curve = summary_of(lines, [phase("cw", "l2", (1.0,))], curve=True)["curve"]
-    assert [(c["attack"], c["norm"]) for c in curve] == [("cw", "l2")]
+    assert [(c["attack"], c["norm"], c["total"]) for c in curve] == [("cw", "l2", 5)]
     at = found(curve, "cw")
     assert at[0.0] == 0.8
     for eps, share in at.items():
