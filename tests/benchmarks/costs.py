@@ -50,7 +50,7 @@ def chosen() -> list[tuple[Path, np.ndarray, int]]:
 
     known = []
     for file in sorted((ROOT / SAMPLES / "images").glob("*/*.png"))[::17]:
-        pixels, label = read_back(file)[..., None], int(file.parent.name)
+        pixels, label = read_back(file).reshape(28, 28, 1), int(file.parent.name)
         if all(engine(m).predict(pixels[None]).prediction[0] == label for m in MODELS):
             known.append((file, pixels, label))
     return known[:IMAGES]
