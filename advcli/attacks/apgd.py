@@ -30,20 +30,14 @@ from typing import ClassVar, NamedTuple
 from pydantic import Field
 
 from advcli.attacks.ascent import Ascent, Plan
+from advcli.attacks.average import Mean, added, nothing
 from advcli.attacks.base import Attack, Oracle, Row, Step
 from advcli.attacks.scouting import Scouting, Scouts
-from advcli.lazy import Tensor, tf
+from advcli.lazy import Tensor
 from advcli.threats.budget import Norm
 from advcli.threats.losses import LOSSES, LossName
 from advcli.threats.randomness import Random
-from advcli.threats.space import Space, per_row, select
-
-
-class Mean(NamedTuple):
-    """A weighted mean of gradients, up to a positive factor."""
-
-    total: Tensor  # [S, H, W, C]
-    heaviest: Tensor  # [S], the logarithm of the largest weight so far, by which all are divided
+from advcli.threats.space import Space, select
 
 
 class State(NamedTuple):
@@ -75,11 +69,10 @@ class APGD(Attack):
     def init(self, row: Row, space: Space, random: Random) -> State:
         plan = Plan(self.steps, space.norm)
         x = plan.start(row, space, random)
-        zero = tf.zeros_like(row.eps)
         return State(
             plan.begin(x),
             Scouting(self.scouts).begin(x) if self.scouts else (),
-            Mean(tf.zeros_like(x), zero) if self.eot > 1 else (),
+            nothing(x) if self.eot > 1 else (),
         )
 
     def step(
@@ -97,7 +90,7 @@ class APGD(Attack):
 
         g, mean = slope.gradient, state.mean
         if isinstance(mean, Mean):
-            mean = self._added(mean, row, slope.loss, g, n)
+            mean = added(mean, n % self.eot == 0, slope.loss, g, row.goal, self.loss)
             g = mean.total
         ascent = plan.advance(state.ascent, n // self.eot, slope.loss, g, row, space)
         # all passes of one gradient are asked at the same point
@@ -108,14 +101,3 @@ class APGD(Attack):
             ascent = ascent._replace(x=select(n < 0, ahead, ascent.x))
         done = n + 1 >= plan.length * self.eot
         return Step(State(ascent, scouts, mean), done)
-
-    def _added(self, mean: Mean, row: Row, loss: Tensor, g: Tensor, n: Tensor) -> Mean:
-        """One more pass. The cross-entropy's gradient is that of the log-odds times 1 − p."""
-        weight = tf.zeros_like(loss)
-        if self.loss == "ce":
-            weight = -tf.nn.softplus(tf.where(row.goal.target < 0, -loss, loss))
-        first = n % self.eot == 0
-        heaviest = tf.where(first, weight, tf.maximum(mean.heaviest, weight))
-        old = tf.where(first, 0.0, tf.exp(tf.minimum(mean.heaviest - heaviest, 0.0)))
-        total = per_row(old, g) * mean.total + per_row(tf.exp(weight - heaviest), g) * g
-        return Mean(total, heaviest)

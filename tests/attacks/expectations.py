@@ -69,6 +69,10 @@ EXPECTED: dict[str, Expected] = {
         fast="pma:steps=40,restarts=1", tiny="pma:steps=8,scouts=0", decides=(2, 3, 10)
     ),
     "malt": Expected(fast="malt:steps=40", tiny="malt:steps=8,targets=2", decides=(2, 3, 10)),
+    # one ascent, for one class
+    "mifgsm": Expected(
+        tiny="mifgsm:steps=4,nesterov=true,input-diversity=0.5,translation=3,scale=2", decides=(2,)
+    ),
     "cw": Expected(
         fast="cw:steps=300,searches=7",
         tiny="cw:steps=20,searches=2",

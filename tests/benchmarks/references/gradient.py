@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 
@@ -62,6 +63,49 @@ def _pma(task: Task) -> np.ndarray:
     return task.from_torch(attack.perturb(*task.torch_images())[0])
 
 
+def _malt(task: Task) -> np.ndarray:
+    """As the authors' demo runs it: adv_lib's targeted APGD at the 9 nearest of 100 classes."""
+    import torch
+
+    library = Path(next(p for p in sys.path if Path(p).name == "MALT")).parent
+    library /= "adversarial-library"
+    sys.path.append(str(library))
+    # the package imports all of its attacks, some of which need more than torch
+    bare = ModuleType("adv_lib.attacks")
+    bare.__path__ = [str(library / "adv_lib" / "attacks")]
+    sys.modules.setdefault(bare.__name__, bare)
+    from adv_lib.attacks.auto_pgd import apgd
+    from MALT_attack import MALTAttack
+
+    if not torch.cuda.is_available():  # their code asks for it in passing
+        torch.Tensor.cuda = lambda tensor, *_: tensor
+    order = {"linf": float("inf"), "l2": 2}[task.norm]
+
+    def ascent(model, x, target):
+        return apgd(model, x, target, eps=task.eps, norm=order, targeted=True)
+
+    x, y = task.torch_images()
+    found, _ = MALTAttack(ascent, k=9, norm=order, testk=100).test_w_data(
+        task.torch_model(), x, y, batch_size=len(x)
+    )
+    return task.from_torch(found)
+
+
+def _momentum(name: str, **settings: float):
+    """torchattacks' form of it; all of them with the published step eps/10 and momentum 1."""
+
+    def run(task: Task) -> np.ndarray:
+        import torchattacks
+
+        x, y = task.torch_images()
+        attack = getattr(torchattacks, name)(
+            task.torch_model(), eps=task.eps, alpha=task.eps / 10, steps=10, decay=1.0, **settings
+        )
+        return task.from_torch(attack(x, y))
+
+    return run
+
+
 REFERENCES = (
     Reference("pgd", "linf", "pgd", "Foolbox LinfPGD", "tf", _pgd_foolbox, "foolbox", calls=40),
     Reference(
@@ -93,5 +137,36 @@ REFERENCES = (
         _pma,
         authors="PMA",
         models=("digits/cnn", "digits/robust", "signs/cnn"),
+    ),
+    *(
+        Reference(
+            "malt",
+            norm,
+            "malt",
+            "OdeliaMel/MALT",
+            "torch",
+            _malt,
+            authors="MALT",
+            models=("digits/cnn", "digits/robust", "signs/cnn"),
+        )
+        for norm in ("linf", "l2")
+    ),
+    *(
+        Reference(
+            "mifgsm",
+            "linf",
+            ours,
+            f"torchattacks {name}",
+            "torch",
+            _momentum(name, **settings),
+            package="torchattacks",
+            models=("digits/cnn", "digits/robust", "signs/cnn"),
+        )
+        for name, ours, settings in (
+            ("MIFGSM", "mifgsm", {}),
+            ("NIFGSM", "mifgsm:nesterov=true", {}),
+            ("DIFGSM", "mifgsm:input-diversity=0.5", {"diversity_prob": 0.5}),
+            ("SINIFGSM", "mifgsm:nesterov=true,scale=5", {"m": 5}),
+        )
     ),
 )
