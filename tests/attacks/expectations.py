@@ -121,4 +121,9 @@ EXPECTED: dict[str, Expected] = {
         tiny="surfree:queries=150",
         bounds={"l2": (1.02, 1.6, 1500)},
     ),
+    "boundary": Expected(
+        fast="boundary:queries=1500",
+        tiny="boundary:queries=150",
+        bounds={"l2": (1.1, 1.5, 1502)},
+    ),
 }
