@@ -148,4 +148,5 @@ class Attack(Settings):
 def _plain(value: object) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    # every digit: a spec is read back, and has to mean the same
+    return str(value).removesuffix(".0")

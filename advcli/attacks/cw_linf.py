@@ -107,7 +107,7 @@ def _descended(
     asked = oracle.rounded(state.x)
     away = norms_of(asked - row.x0, "linf")
     met = reached > settings.confidence
-    nearer = met & (away < state.high)
+    nearer = met & ((away < state.high) | ~state.found)
     best = select(nearer, asked, state.best)
     high = tf.where(nearer, away, state.high)
     found = state.found | met
@@ -142,7 +142,7 @@ def _descended(
     # by a tenth, or half the way to what failed; on the grid by a level at least
     tau = tf.maximum(_SHRINK * high, 0.5 * (low + high))
     tau = tf.minimum(tau, high - oracle.resolution)
-    least = tf.maximum(_FINE * high, 0.99 * oracle.resolution)
+    least = tf.maximum(_FINE * high, 1.01 * oracle.resolution)
     settled = found & (high - low <= least)
     lost = failed & ~found & ~state.aimed
     zeros = tf.zeros_like(m)

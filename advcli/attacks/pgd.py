@@ -150,7 +150,8 @@ class PGD(Attack):
         self, row: Row, x: Tensor, g: Tensor, k: Tensor, scouts: Tensor | int, space: Space
     ) -> Tensor:
         """One step of the descent, its `k`-th of `steps` − `scouts`."""
-        done = tf.cast(k, tf.float32) / tf.cast(self.steps - scouts, tf.float32)
+        # while a row scouts its `k` is negative, and what this returns is not used
+        done = tf.cast(tf.maximum(k, 0), tf.float32) / tf.cast(self.steps - scouts, tf.float32)
         share = tf.fill(tf.shape(k), self.rel_step)
         if self.schedule == "cosine":
             share *= 0.5 * (1.0 + tf.cos(math.pi * done))

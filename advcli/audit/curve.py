@@ -3,7 +3,7 @@
 A minimum-norm attack leaves each image's distance, so one run says what would stand at any eps. An
 attack with budgets speaks only about those it was run at. In a cascade a curve includes the attacks
 before its own, as its row does. The last curve of a norm is the worst case: each image counts as
-broken from the smallest distance that any untargeted attack in that norm found.
+broken from the smallest distance, or budget, at which any untargeted attack in that norm broke it.
 """
 
 from __future__ import annotations
@@ -75,7 +75,8 @@ def _lower(falls: _Distances, ledger: Ledger, phase: Phase, *, errors: bool) -> 
             if answer.error:
                 falls[image] = 0.0 if errors else falls[image]
             elif answer.broken_at(math.inf, minimum=phase.minimum):
-                falls[image] = min(falls[image], answer.distance)
+                at = answer.distance if phase.minimum else eps or 0.0
+                falls[image] = min(falls[image], at)
 
 
 def _grid(

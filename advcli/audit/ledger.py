@@ -109,7 +109,7 @@ class Ledger:
         measured = line["distance"] and line["norm"]
         distance = line["distance"][line["norm"]] if measured else None
         clean, success = self.clean[image], bool(line["success"])
-        answers[image] = Answer(
+        answer = Answer(
             success=success,
             lost=success if clean.target is None else line["adversarial_prediction"] != clean.label,
             distance=math.inf if distance is None else distance,
@@ -119,6 +119,27 @@ class Ledger:
             forwards=line["forwards"],
             gradients=line["gradients"],
         )
+        answers[image] = answer
+        if key[2] is not None:
+            self._lift(key, image)
+
+    def _lift(self, key: _Key, image: str) -> None:
+        """Fooled at one eps is fooled at every larger one, whichever was asked first."""
+        asked = sorted(
+            (known for known in self.answers if known[:2] == key[:2] and known[2] is not None),
+            key=lambda known: known[2] or 0.0,
+        )
+        fooled: Answer | None = None
+        for known in asked:
+            answer = self.answers[known].get(image)
+            if answer is None or answer.error:
+                continue
+            if answer.success:
+                fooled = fooled or answer
+            elif fooled is not None:
+                self.answers[known][image] = answer._replace(
+                    success=True, lost=fooled.lost, distance=fooled.distance
+                )
 
     def _key(self, attack: str, norm: str | None, eps: float | None) -> _Key:
         if eps is not None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import queue
 import threading
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -106,7 +106,7 @@ class Crew:
     lanes: Sequence[Ticking]
     _posted: queue.SimpleQueue[Posted] = field(default_factory=queue.SimpleQueue)
 
-    def outcomes(self) -> Iterator[list[Outcome]]:
+    def outcomes(self) -> Generator[list[Outcome], None, None]:
         """Everything that the lanes answer; whoever stops listening stops them."""
         threads = [
             threading.Thread(target=self._work, args=(number,), name=f"lane {number}", daemon=True)

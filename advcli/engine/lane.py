@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Generator
 from itertools import count
 from typing import Protocol
 
@@ -73,6 +73,7 @@ class Lane:
         self._step_seconds = 0.0
         self._host_seconds = _HOST_SECONDS
         self._k = np.zeros(self._slots.slots, np.int32)
+        self.under_way = 0.0  # images' worth of work done by the jobs that are still seated
 
     def begin(self) -> None:
         """Trace and compile what is not yet; no step is taken."""
@@ -80,7 +81,7 @@ class Lane:
         self._carry = self._slots.start(self._orders)
         self.stats.trace_seconds = time.perf_counter() - began
 
-    def ticks(self) -> Iterator[list[Outcome]]:
+    def ticks(self) -> Generator[list[Outcome], None, None]:
         """What is known after each tick."""
         stats, carry = self.stats, self._carry
         began = time.perf_counter()
@@ -97,11 +98,11 @@ class Lane:
             now = time.perf_counter()
             self._host_seconds += 0.2 * (now - ended - self._host_seconds)
             stats.seconds = now - began
+            self.under_way = self._seated_work()
             yield outcomes
             began = time.perf_counter() - stats.seconds
 
-    def under_way(self) -> float:
-        """Images' worth of work done by the jobs that are still seated."""
+    def _seated_work(self) -> float:
         return sum(
             (job.index + float(self._k[slot]) / self._slots.length) / chain.length
             for slot, seated in enumerate(self._jobs)
@@ -141,7 +142,8 @@ class Lane:
         step, and twice what it takes to see that the width computes the same bits: a step of both.
         """
         multiple, width, agrees = self._slots.multiple, len(self._jobs), self._slots.agrees
-        if not multiple or sum(not same for same in agrees.values()) > 1 or self._more():
+        # a copy: the lanes share what they know of widths
+        if not multiple or sum(not same for same in list(agrees.values())) > 1 or self._more():
             return 0
         seated = [slot for slot, job in enumerate(self._jobs) if job is not None]
         left = self._slots.length - min((int(self._k[slot]) for slot in seated), default=0)
@@ -304,7 +306,8 @@ class Lane:
                 gradients=int(record["gradients"][slot]),
                 steps=int(self._k[slot]),
                 stalled=int(record["stalled"][slot]),
-                nonfinite=bool(record["nonfinite"][slot]),
+                nonfinite=bool(record["nonfinite"][slot])
+                or not np.isfinite(confirmed.logits[place]).all(),
             )
             outcomes += self._settle(number, chain, job, attempt)
         return outcomes

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
 from typing import Any, Protocol
 
 import numpy as np
@@ -116,11 +117,12 @@ class Engine:
             lane.begin()
         self.stats = combined(lane.stats for lane in lanes)
         ticks = lanes[0].ticks() if len(lanes) == 1 else Crew(feed, lanes).outcomes()
-        for outcomes in ticks:
-            self.stats = combined(lane.stats for lane in lanes)
-            yield from outcomes
-            if progress is not None:
-                progress(sum(lane.under_way() for lane in lanes))
+        with closing(ticks):  # whatever ends this loop, no lane goes on
+            for outcomes in ticks:
+                self.stats = combined(lane.stats for lane in lanes)
+                yield from outcomes
+                if progress is not None:
+                    progress(sum(lane.under_way for lane in lanes))
         self.stats = combined(lane.stats for lane in lanes)
 
     def slots_for(self, attack: Attack, norm: Norm) -> Slots:

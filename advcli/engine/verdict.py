@@ -25,7 +25,8 @@ def verdict(job: Job, prediction: int, logits: np.ndarray) -> tuple[bool, bool]:
     """(the goal is met, and by more than float32 noise) by the model as loaded."""
     subject = job.subject
     wanted = subject.label if subject.target is None else subject.target
-    success = prediction != wanted if subject.target is None else prediction == wanted
+    met = prediction != wanted if subject.target is None else prediction == wanted
+    success = met and bool(np.isfinite(logits).all())
     others = np.delete(logits, wanted)
     gap = abs(float(others.max()) - float(logits[wanted]))
     return success, gap > 0.5 * NOISE * float(np.abs(logits).max())

@@ -154,7 +154,7 @@ def build(
         detail = f"its flat input is read as an image of {height}×{width}×{channels}"
         findings += (Finding("flat-input", "note", detail),)
     if confirm_batch is None:
-        confirm_batch = max(8, min(32, 2**18 // math.prod(loaded.image.shape)))
+        confirm_batch = max(8, min(32, 2**18 // math.prod(loaded.image.shape) // 8 * 8))
     return Classifier(loaded, preprocessing, head, confirm_batch=confirm_batch, findings=findings)
 
 

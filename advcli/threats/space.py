@@ -161,7 +161,7 @@ class Space:
         size = tf.where(stuck, 0.0, tf.abs(g))
         ranked = tf.sort(tf.reshape(size, [-1, self.size]), axis=1, direction="DESCENDING")
         count = tf.zeros_like(ranked[:, 0]) if share is None else tf.round(share * self.size)
-        last = tf.cast(tf.maximum(count, 1.0), tf.int32) - 1
+        last = tf.cast(tf.clip_by_value(count, 1.0, float(self.size)), tf.int32) - 1
         threshold = tf.gather(ranked, last, axis=1, batch_dims=1)
         kept = tf.where((size >= per_row(threshold, size)) & (size > 0.0), tf.sign(g), 0.0)
         return kept / per_row(tf.maximum(norms_of(kept, "l1"), 1.0), kept)

@@ -279,6 +279,22 @@ def test_a_budget_between_two_levels_is_rounded_down(eps):
     assert {round(o.distance["linf"] * 255) for o in outcomes} == {math.floor(eps * 255)}
 
 
+def test_pgd_may_spread_its_first_steps_over_every_value():
+    model = LinearModel(SHAPES["gray"], 10, seed=15)
+    clean = images(model.input_shape, 24, seed=16)
+    _, eps = typical(model, clean, "l1")
+    spec = "pgd:steps=20,sparsity=1"
+    outcomes = attack(model, "pgd", "l1", subjects_of(model, clean, (2 * eps,)), spec=spec)
+    assert sum(o.success for o in outcomes) >= 12
+
+
+@pytest.mark.parametrize("step", [0.03333333, 1 / 255, 1e-7, 2.0, 0.1])
+def test_a_spec_means_what_it_was_made_of(step):
+    asked = parse_spec(f"pgd:rel-step={step!r}", "linf").attack
+    assert asked.rel_step == step
+    assert parse_spec(asked.spec, "linf").attack == asked
+
+
 def test_bim_travels_as_far_as_published():
     """Three steps of 0.2 eps reach 0.6 eps, no more and no less."""
     model = LinearModel(SHAPES["gray"], 2, seed=17)

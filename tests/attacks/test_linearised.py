@@ -108,6 +108,16 @@ def test_the_scale_of_the_logits_does_not_matter(name, norm):
     assert scaled == pytest.approx(plain, rel=0.01)
 
 
+def test_cw_settles_on_the_grid():
+    """Once a level less has failed there is nothing left to look for."""
+    model = LinearModel((6, 6, 1), 3, seed=4)
+    clean = images(model.input_shape, 8, seed=5)
+    spec = "cw:steps=100,searches=50"
+    outcomes = attack(model, "cw", "linf", subjects_of(model, clean), spec=spec)
+    assert all(o.success for o in outcomes)
+    assert max(o.gradients for o in outcomes) < 1500
+
+
 class Curved(LinearModel):
     """Boundaries that bend, so that where a search starts makes a difference."""
 

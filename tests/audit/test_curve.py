@@ -52,6 +52,13 @@ def test_each_image_falls_at_its_distance() -> None:
     assert 20 <= len(at) <= 60
 
 
+def test_a_budget_attack_speaks_of_its_budgets_alone() -> None:
+    """What it found within one lies where it lies; the rows do not know of it, nor does a curve."""
+    lines = [clean("a", 0, 0), answer("a", 1, success=True, norm="l2", eps=0.4, distance=0.05)]
+    curve = summary_of(lines, [phase("pgd", "l2", EPS)], curve=True)["curve"]
+    assert found(curve, "pgd") == {0.0: 1.0, 0.1: 1.0, 0.2: 1.0, 0.4: 0.0}
+
+
 def test_without_the_flag_there_is_none() -> None:
     lines = [clean("a", 0, 0), minimum("a", 1.0)]
     assert summary_of(lines, [phase("cw", "l2", (1.0,))])["curve"] == []

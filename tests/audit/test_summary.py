@@ -44,6 +44,17 @@ def test_a_clean_mistake_is_not_robust_and_not_attacked() -> None:
     assert row["success_rate"] == 0.0
 
 
+@pytest.mark.parametrize("first", [0, 1])
+def test_fooled_at_one_budget_is_fooled_at_the_larger_whichever_was_asked_first(first) -> None:
+    asked = [
+        answer("a", 1, success=True, eps=0.1),
+        answer("a", 0, success=False, eps=0.2, distance=0.2),
+    ]
+    lines = [clean("a", 0, 0), asked[first], asked[1 - first]]
+    summary = summary_of(lines, [phase(eps=(0.05, 0.1, 0.2))])
+    assert [row["robust"] for row in summary["attacks"][-2:]] == [0, 0]
+
+
 def test_nothing_attacked_has_no_success_rate() -> None:
     row = summary_of([clean("a", 0, 1)], [phase()])["attacks"][0]
     assert row["success_rate"] is None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import ClassVar, NamedTuple
 
 import numpy as np
@@ -169,6 +170,26 @@ def test_zero_gradients_and_nans_are_reported(clean):
             assert outcome.nonfinite == expected[1]
             if expected[0] is not None:
                 assert outcome.stalled == expected[0]
+
+
+class Broken(LinearModel):
+    """Finite as compiled; as loaded its answer to anything but a clean image is not a number."""
+
+    def confirm(self, x):
+        answer = super().confirm(x)
+        clean = np.abs(np.asarray(x, np.float64) - 0.5).max(axis=(1, 2, 3)) < 0.5
+        z = np.where(clean[:, None], answer.logits, np.float32("nan"))
+        return Confirmed(z.argmax(axis=1), z)
+
+
+def test_what_is_not_a_number_fools_nobody(clean):
+    model = Broken((6, 6, 1), 3, seed=2)
+    subjects = [replace(s, label=2) for s in subjects_of(model, clean, (1.0,))]
+    engine = Engine(model, batch_size=8, pixels="uint8", seed=0)
+    # its last word, which no step asked about, is 0 or 1 everywhere
+    outcomes = list(engine.run(Liar(), "linf", subjects))
+    assert {o.success for o in outcomes} == {False}
+    assert {o.nonfinite for o in outcomes} == {True}
 
 
 def test_the_same_seed_repeats_and_another_does_not(model, clean):

@@ -99,6 +99,19 @@ def test_who_stops_listening_stops_the_lanes(model):
     assert not of_lanes()
 
 
+def test_an_error_of_the_progress_bar_stops_the_lanes(model):
+    def broken(_):
+        raise RuntimeError("the terminal is gone")
+
+    engine = Engine(model, batch_size=8, pixels="uint8", seed=0, lanes=2)
+    attack = parse_spec("pgd:steps=100000,restarts=1000").attack
+    subjects = subjects_of(model, images(model.input_shape, 200), (1 / 255,))
+    with pytest.raises(RuntimeError, match="terminal") as caught:
+        list(engine.run(attack, "linf", subjects, progress=broken))
+    assert caught.tb  # it keeps the frames alive, and with them whatever was not closed
+    assert not of_lanes()
+
+
 def test_the_stream_is_read_by_the_caller_alone_and_not_far_ahead(model):
     clean = images(model.input_shape, 300)
     pulled, threads = [], set()
