@@ -11,7 +11,7 @@ example less peculiar still, and combine:
 - `translation`: the gradient is smoothed by a Gaussian kernel of so many pixels (TI-FGSM; 15 on
   images of 299, far fewer on small ones);
 - `scale`: the gradient is the mean over so many copies, each half as bright as the one before
-  (SI-FGSM; 5).
+  (SI-FGSM; 5; made for photographs, of little use on images with a black ground).
 
 Misleads: as a white-box attack it is weaker than `pgd`: ten steps, one start, one class. What
 carries over to the model from a substitute is an upper bound of its robustness, and a loose one.
