@@ -77,7 +77,9 @@ def attack_class(name: str) -> type[Attack] | type[FittedAttack]:
     """The class called `name`; an unknown name is an error that suggests the nearest."""
     modules = _MODULES | _FITTED
     if name not in modules:
-        near = difflib.get_close_matches(name, modules | _NATURAL, n=1, cutoff=0.4)
+        known = modules | _NATURAL
+        near = [other for other in known if sorted(other) == sorted(name)]  # letters swapped
+        near += difflib.get_close_matches(name, known, n=1, cutoff=0.4)
         hint = f"did you mean '{near[0]}'? " if near else ""
         raise UsageError(f"unknown attack '{name}'", f"{hint}`advcli attacks` lists all of them")
     found: type[Attack] | type[FittedAttack]

@@ -217,8 +217,9 @@ def budget_notes(config: AuditConfig, phases: Iterable[Phase]) -> list[str]:
         asked = sorted({eps for phase in phases if phase.norm == "linf" for eps in phase.eps})
         uneven = [eps for eps in asked if eps * 255 - whole_levels(eps) > _LEVEL_SLACK]
         if uneven:
+            allow = "allows" if len(uneven) == 1 else "allow"
             notes.append(
-                f"linf {', '.join(map(format_eps, uneven))} allows "
+                f"linf {', '.join(map(format_eps, uneven))} {allow} "
                 f"{', '.join(str(whole_levels(eps)) for eps in uneven)} of 255 levels, not "
                 f"{', '.join(f'{eps * 255:.5g}' for eps in uneven)}: 8-bit images differ by "
                 "whole ones"

@@ -312,7 +312,10 @@ def _preprocessing(
 
     choice = auto.choose_preprocessing(loaded, sample.pixels, sample.labels)
     if not choice.suspect:
-        return choice.preprocessing, []
+        chosen = choice.preprocessing
+        return chosen, [
+            soundness.finding("preprocessing", "note", f"'{chosen.flag}': {choice.reason}")
+        ]
     return choice.preprocessing, [
         soundness.finding("preprocessing", "suspect", doubt(choice, flag)),
     ]
@@ -328,7 +331,7 @@ def doubt(choice: PreprocessingChoice, option: str = "--preprocess") -> str:
     ]
     return (
         f"'{flag}' was chosen, but the images do not exclude {', '.join(others)}: "
-        f"say which the model was trained with, e.g. {option} {flag}"
+        f"look up how the model was trained, then say {option} {flag}, or another"
     )
 
 

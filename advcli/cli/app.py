@@ -20,7 +20,7 @@ Exit codes:
   2    refused: bad usage, model, images or run directory; nothing was written
   3    no verdict: a crash, errors on images, or a gate that would pass on
        suspect figures; verify: files or verdicts do not match
-  130  interrupted, 143 terminated: what was finished is kept for --resume
+  130  interrupted, 143 terminated: what was finished is kept in --out, for --resume
 
 \b
 Every option can be set by a variable: ADVCLI_EPS=4/255 is --eps 4/255.

@@ -93,7 +93,7 @@ class Plain(Shown):
         seconds = self._spoke - self._began
         robust = "" if self._standing is None else f", {self._standing} robust so far"
         left = ""
-        if 0 < self._done < self._total:
+        if 1 <= self._done < self._total:  # before that it is mostly compiling
             left = f", about {seconds / self._done * (self._total - self._done):.0f} s left"
         print(
             f"{self._title}: {int(self._done)}/{self._total} images{robust}, {seconds:.1f} s{left}",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from advcli.attacks.registry import attack_class
 from advcli.images.text import printable
 from advcli.threats.budget import format_eps
 
@@ -122,11 +123,26 @@ def legend(summary: dict[str, Any]) -> list[str]:
             "cumulative"
         )
     lines += filter(None, map(fit_note, summary["attacks"]))
+    if _swept(summary):
+        lines.append(
+            "sweep: an image fooled at one eps counts at every larger one, with the distance that "
+            "it was fooled at and no new calls"
+        )
     lines.append(
         "median: distance of the attacked images, those that withstood counting as infinitely "
-        "far (– where half or more did)"
+        "far (–: at least half withstood)"
     )
     return [*lines, *filter(None, [calls_note(summary)])]
+
+
+def _swept(summary: dict[str, Any]) -> bool:
+    """Whether a threat has several budgets; a minimum-norm attack is run once for all of them."""
+    rows = [
+        (row["attack"], row["norm"])
+        for row in summary["attacks"]
+        if attack_class(row["attack"].partition(":")[0]).kind == "budget"
+    ]
+    return len(rows) > len(set(rows))
 
 
 def fit_note(row: dict[str, Any]) -> str:

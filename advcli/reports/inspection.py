@@ -23,7 +23,8 @@ def render(facts: dict[str, Any], *, width: int | None = None, color: bool = Fal
         parts += [Text(), _candidates(images), Text()]
         if chosen["at_chance"]:
             parts.append(Text("even the best is no better than guessing", style="bold red"))
-        parts.append(Text(f"paste this: --preprocess {chosen['flag']}", style="bold"))
+        paste = "if its training code says so" if chosen["suspect"] else "paste this"
+        parts.append(Text(f"{paste}: --preprocess {chosen['flag']}", style="bold"))
         if chosen["suspect"]:
             parts.append(Text(f"suspect  {chosen['doubt']}", style="yellow"))
         parts += [Text(f"note  {printable(note)}") for note in images["notes"]]

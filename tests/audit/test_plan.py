@@ -169,7 +169,7 @@ def test_budgets_that_need_a_word() -> None:
     (note,) = notes(eps=(0.03,))  # three attacks, one budget
     assert note.startswith("linf 0.03 allows 7 of 255 levels, not 7.65: ")
     (note,) = notes(eps=(0.03, 8 / 255, 0.1))
-    assert note.startswith("linf 0.03, 0.1 allows 7, 25 of 255 levels, not 7.65, 25.5: ")
+    assert note.startswith("linf 0.03, 0.1 allow 7, 25 of 255 levels, not 7.65, 25.5: ")
     assert notes(eps=(0.03,), pixels="float") == []
     assert notes(eps=(0.03,), norm="l2") == []
     assert notes(eps=(8 / 255, 1 / 255, 0.03137255)) == []

@@ -172,7 +172,7 @@ def test_a_finished_run_computes_nothing_and_can_be_extended(
     ).summary
     notes = [f["detail"] for f in extended["soundness"]["findings"] if f["check"] == "budget"]
     assert [note.split(" of 255")[0] for note in notes] == [
-        "linf 0.15, 0.25, 0.3 allows 38, 63, 76",
+        "linf 0.15, 0.25, 0.3 allow 38, 63, 76",
     ]
     assert [(r["attack"], r["eps"]) for r in extended["attacks"]] == [
         ("pgd:steps=10", 0.15),

@@ -154,6 +154,13 @@ def test_the_table_explains_a_cascade_and_the_median() -> None:
         assert "those that withstood counting as infinitely far" in text
 
 
+def test_a_sweep_says_why_its_figures_are_not_those_of_one_eps() -> None:
+    lines = [clean("a", 0, 0)]
+    budgets = [phase(eps=(0.1, 0.2)), phase("cw", "l2", (1.0, 2.0))]
+    assert "sweep: " in terminal.render(summary_of(lines, budgets))
+    assert "sweep: " not in terminal.render(summary_of(lines, [phase(), budgets[1]]))
+
+
 def test_numbers_are_no_formulas() -> None:
     assert guarded(-0.5) == -0.5
 
