@@ -238,7 +238,13 @@ def test_targeted_success_is_the_target_class(name):
     assert sum(o.success for o in outcomes) >= 12
 
 
-@pytest.mark.parametrize("name", NAMES)
+# of every way to be built; compiling takes so long that the others wait for `-m slow`
+XLA = ("noise", "pgd", "apgd-t", "cw", "fmn", "fab-t", "square", "sparse-rs", "hopskipjump")
+
+
+@pytest.mark.parametrize(
+    "name", [name if name in XLA else pytest.param(name, marks=pytest.mark.slow) for name in NAMES]
+)
 def test_xla_gives_the_same_verdicts(name):
     norm = attack_class(name).norms[-1]  # L0 where there is one: fused arithmetic shows there first
     verdicts = []
