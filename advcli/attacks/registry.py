@@ -47,6 +47,7 @@ _MODULES = {
     "sigma-zero": "sigma_zero",
     "hopskipjump": "hopskipjump",
     "surfree": "surfree",
+    "cgba": "cgba",
     "boundary": "boundary",
 }
 # those that learn from a part of the images, and are applied to the others

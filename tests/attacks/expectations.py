@@ -126,4 +126,9 @@ EXPECTED: dict[str, Expected] = {
         tiny="boundary:queries=150",
         bounds={"l2": (1.1, 1.5, 1502)},
     ),
+    "cgba": Expected(
+        fast="cgba:queries=1500,factor=1",
+        tiny="cgba:queries=150",
+        bounds={"l2": (1.1, 2.0, 1502)},
+    ),
 }
