@@ -138,7 +138,7 @@ class CGBA(Attack):
         self, row: Row, state: State, k: Tensor, space: Space, oracle: Oracle, random: Random
     ) -> Step:
         probes, size = self._probes(row, state, space, oracle, random)
-        across, turn = self._plane(row, state)
+        across, turn = self._plane(row, state, space)
         halved = turn[:, None] * tf.pow(0.5, tf.range(1, _Q + 1, dtype=tf.float32))[None]
         points = by_phase(
             state.phase,
@@ -175,7 +175,7 @@ class CGBA(Attack):
         self, row: Row, state: State, space: Space, oracle: Oracle, random: Random
     ) -> tuple[Tensor, Tensor]:
         """Low-frequency noise around x, and the standard deviation of its frequencies [S]."""
-        kept = _lowest(space, state.factor)
+        kept = _kept(space, state.factor)
         drawn = random.normal((_Q, *space.shape), 2) * kept[:, None]
         share = tf.reduce_sum(kept, axis=[1, 2, 3]) / float(kept.shape[1] * kept.shape[2])
         # on the 8-bit grid a smaller probe would be rounded back to where it came from
@@ -184,12 +184,11 @@ class CGBA(Attack):
         probes = state.x[:, None] + per_row(size, drawn) * idct2(drawn)
         return tf.clip_by_value(probes, 0.0, 1.0), size
 
-    def _plane(self, row: Row, state: State) -> tuple[Tensor, Tensor]:
+    def _plane(self, row: Row, state: State, space: Space) -> tuple[Tensor, Tensor]:
         """The direction across x − x0 towards the estimated normal, and the normal's angle [S]."""
         normal = state.estimate.normal()
         # what the box and the grid added to the probes has other frequencies too
-        height, width = int(normal.shape[1]), int(normal.shape[2])
-        kept = _kept(height, width, state.factor)
+        kept = _kept(space, state.factor)
         normal = normalise_l2(idct2(dct2(normal) * kept))
         along = normalise_l2(state.x - row.x0)
         cosine = tf.reduce_sum(along * normal, axis=[1, 2, 3])
@@ -280,12 +279,9 @@ class CGBA(Attack):
         return merge(landed, go, stay), ~landed & done
 
 
-def _lowest(space: Space, factor: Tensor) -> Tensor:
-    return _kept(space.shape[0], space.shape[1], factor)
-
-
-def _kept(height: int, width: int, factor: Tensor) -> Tensor:
+def _kept(space: Space, factor: Tensor) -> Tensor:
     """1.0 at the frequencies that are looked at, float32 [S, H, W, 1]; always at the lowest."""
+    height, width, _ = space.shape
     down = np.arange(height, dtype=np.float32)[None] < tf.math.ceil(height / factor)[:, None]
     across = np.arange(width, dtype=np.float32)[None] < tf.math.ceil(width / factor)[:, None]
     both = down[:, :, None] & across[:, None, :]

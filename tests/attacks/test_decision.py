@@ -13,7 +13,7 @@ from advcli.engine.jobs import Subject
 from advcli.engine.run import Engine
 from advcli.threats.losses import Goal
 from tests.attacks.expectations import EXPECTED
-from tests.support.linear import LinearModel, images
+from tests.support.linear import LinearModel, exact_distance, images
 
 DECISION = [n for n in NAMES if attack_class(n).access == "decision" and attack_class(n).norms]
 WALKS = [n for n in DECISION if attack_class(n).kind == "minimum-norm"]
@@ -122,3 +122,30 @@ def test_an_image_without_a_start_costs_only_itself(name):
     assert [o.success for o in outcomes] == [False] * 4 + [True] * 4
     lost = outcomes[0]
     assert lost.forwards == parse_spec(name).attack.starts + 1  # and one to confirm
+
+
+@pytest.mark.parametrize("pixels", ["float", "uint8"])
+@pytest.mark.parametrize(
+    ("spec", "budgets", "unused", "most"),
+    [
+        ("cgba:factor=1", (100, 400, 1600), 15, np.inf),
+        ("surfree:frequencies=1", (100, 400, 1600), 15, np.inf),
+        ("boundary", (100, 300, 900), 0, 1.1),
+    ],
+)
+def test_budget_is_kept_to_the_query_and_used(spec, budgets, unused, most, pixels):
+    """The last queries need not fill a whole search; more of them lead nearer."""
+    model = LinearModel(SHAPE, 3, seed=1)
+    clean = images(SHAPE, 12, seed=2)
+    exact = np.array([exact_distance(model, image, "l2") for image in clean])
+    name, mark, options = spec.partition(":")
+    medians = []
+    for queries in budgets:
+        asked = f"{name}:{options}{',' if mark else ''}queries={queries}"
+        outcomes = run(model, name, subjects(model, clean), pixels, asked)
+        forwards = [o.forwards for o in outcomes]
+        assert max(forwards) <= queries + 1  # the confirmation
+        assert min(forwards) >= queries - unused
+        medians.append(np.median([o.distance["l2"] for o in outcomes] / exact))
+    assert medians[2] < medians[1] < medians[0]
+    assert medians[2] < most

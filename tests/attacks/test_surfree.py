@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
-import pytest
 import tensorflow as tf
 
 from advcli.attacks.surfree import SurFree
 from advcli.threats.dct import dct2, lowest
 from advcli.threats.randomness import Random
 from advcli.threats.space import Space
-from tests.attacks.test_decision import row_of, run, subjects
-from tests.support.linear import LinearModel, exact_distance, images
+from tests.attacks.test_decision import row_of
 
 SHAPE = (8, 10, 3)
 
@@ -68,19 +66,3 @@ def test_first_directions_lie_in_the_low_frequencies():
     assert kept.sum() == 20
     assert np.allclose(energy.sum(axis=(1, 2)), 1, atol=1e-4)
     assert energy[:, ~kept].max() < 1e-10
-
-
-@pytest.mark.parametrize("pixels", ["float", "uint8"])
-def test_budget_is_kept_to_the_query_and_used(pixels):
-    model = LinearModel((6, 6, 1), 3, seed=1)
-    clean = images(model.input_shape, 12, seed=2)
-    exact = np.array([exact_distance(model, image, "l2") for image in clean])
-    medians = []
-    for queries in (100, 400, 1600):
-        spec = f"surfree:frequencies=1,queries={queries}"
-        outcomes = run(model, "surfree", subjects(model, clean), pixels, spec)
-        forwards = [o.forwards for o in outcomes]
-        assert max(forwards) <= queries + 1  # the confirmation
-        assert min(forwards) >= queries - 15
-        medians.append(np.median([o.distance["l2"] for o in outcomes] / exact))
-    assert medians[2] < medians[1] < medians[0]
