@@ -13,7 +13,7 @@ from advcli.attacks.base import Attack
 from advcli.engine.feed import Crew, Feed
 from advcli.engine.jobs import EngineStats, Outcome, Subject, combined
 from advcli.engine.lane import Lane
-from advcli.engine.slots import Slots
+from advcli.engine.slots import ROWS, Slots
 from advcli.lazy import Tensor
 from advcli.threats.budget import Norm
 from advcli.threats.grid import Pixels, from_bytes
@@ -39,10 +39,19 @@ class Model(Protocol):
 def rounded_batch(batch_size: int) -> int:
     """The compiled number of rows: `batch_size`, brought up to a multiple of 8 unless it is 1.
 
-    With odd sizes the last rows of a matrix product go through another kernel, and an image's
-    result would depend on its place in the batch.
+    With odd sizes the last rows of a matrix product go through another kernel and the last values
+    of a tensor through another exponential, and an image's result would depend on its place.
     """
-    return batch_size if batch_size == 1 else -(-batch_size // 8) * 8
+    return batch_size if batch_size == 1 else -(-batch_size // ROWS) * ROWS
+
+
+def row_count(batch_size: int, width: int) -> int:
+    """How many images at once where each asks about `width` points: 1, or a multiple of 8.
+
+    Half of eight is brought up to eight, which at most doubles the batch; less is brought down.
+    """
+    rows = batch_size // width
+    return rows // ROWS * ROWS if rows >= ROWS else ROWS if 2 * rows >= ROWS else 1
 
 
 def auto_batch_size(input_shape: tuple[int, int, int], device: str = "cpu") -> int:
@@ -137,7 +146,7 @@ class Engine:
                 attack,
                 norm,
                 shape,
-                max(1, self.batch_size // width),
+                row_count(self.batch_size, width),
                 self.pixels,
                 bool(crafting.jit_compile),
                 transfer=self.surrogate is not None,

@@ -12,7 +12,7 @@ import tensorflow as tf
 from advcli.attacks.base import Attack, Step
 from advcli.attacks.registry import parse_spec
 from advcli.engine.jobs import Attempt, Chain, Subject
-from advcli.engine.run import Engine, auto_batch_size, rounded_batch
+from advcli.engine.run import Engine, auto_batch_size, rounded_batch, row_count
 from tests.support.linear import Confirmed, LinearModel, images
 
 
@@ -205,6 +205,22 @@ def test_the_same_seed_repeats_and_another_does_not(model, clean):
 @pytest.mark.parametrize(("asked", "compiled"), [(1, 1), (2, 8), (7, 8), (8, 8), (100, 104)])
 def test_batches_are_brought_to_shapes_that_keep_rows_apart(asked, compiled):
     assert rounded_batch(asked) == compiled
+
+
+@pytest.mark.parametrize(
+    ("batch", "width", "rows"),
+    [
+        (128, 1, 128),
+        (1, 1, 1),
+        (128, 8, 16),
+        (128, 32, 8),
+        (120, 32, 1),
+        (200, 8, 24),
+        (64, 400, 1),
+    ],
+)
+def test_rows_of_several_points_each_are_counted_likewise(batch, width, rows):
+    assert row_count(batch, width) == rows
 
 
 def test_automatic_batches_shrink_with_the_image():

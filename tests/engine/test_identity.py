@@ -7,15 +7,18 @@ every attack on a linear one.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
+from advcli.attacks.base import Attack, Step
 from advcli.attacks.registry import NAMES, attack_class, parse_spec
 from advcli.engine.jobs import Subject
 from advcli.engine.run import Engine
 from advcli.images.writer import read_back
-from advcli.threats.space import Space
+from advcli.threats.space import Space, per_row
 from tests.attacks.expectations import EXPECTED
 from tests.support.linear import LinearModel, images
 
@@ -82,7 +85,8 @@ def budget(name, norm, scale=1.0):
 def test_order_and_subset_change_no_bit_on_a_convolutional_network(digits, name):
     model, pixels = digits
     norm = attack_class(name).norms[0]
-    batch = 16 * min(4, chosen(name, norm).width(Space(norm, model.input_shape)))
+    width = chosen(name, norm).width(Space(norm, model.input_shape))
+    batch = 16 if width == 1 else min(8 * width, 256)
     engine = Engine(model, batch_size=batch, pixels="uint8", seed=3)  # traced once, run thrice
     subjects = subjects_of(model, pixels, budget(name, norm))
     if name in ("cw", "hopskipjump"):
@@ -93,6 +97,47 @@ def test_order_and_subset_change_no_bit_on_a_convolutional_network(digits, name)
     subset = run(model, name, norm, subjects[3::4], engine=engine)
     assert subset == {key: together[key] for key in subset}
     assert len({value[2] for value in together.values()}) > 5  # the points do differ
+
+
+class Exponential(Attack):
+    """Comes nearer by exponentials of one number an image."""
+
+    name: ClassVar[str] = "exponential"
+    summary: ClassVar[str] = ""
+    kind: ClassVar = "minimum-norm"
+    access: ClassVar = "decision"
+    norms: ClassVar = ("l2",)
+    reference: ClassVar[str] = ""
+
+    def width(self, space):
+        return 8
+
+    def length(self, space):
+        return 30
+
+    def cost(self, space):
+        return 240, 0
+
+    def init(self, row, space, random):
+        return tf.ones_like(row.eps), random.uniform(space.shape) - row.x0
+
+    def step(self, row, state, k, space, oracle, random):
+        far, towards = state
+        far *= tf.exp(-0.2 * random.uniform(()))
+        point = row.x0 + per_row(far, towards) * towards
+        oracle.decide(tf.repeat(point[:, None], 8, axis=1))
+        return Step((far, towards), tf.zeros_like(k, tf.bool))
+
+
+def test_rows_that_share_a_register_change_no_bit(linear):
+    """Exponentials of the values left over beside whole registers differ in the last bit."""
+    model, clean = linear
+    subjects = subjects_of(model, clean, ())
+    engine = Engine(model, batch_size=12 * 8, pixels="float", seed=3)  # twelve images' points
+    together = answers(engine.run(Exponential(), "l2", subjects))
+    backwards = answers(engine.run(Exponential(), "l2", subjects[::-1]))
+    assert backwards == together
+    assert any(value[0] for value in together.values())
 
 
 # one of each kind and access; what differs without a grid is the engine's

@@ -21,13 +21,14 @@ class MindsTheBatch(LinearModel):
 
 
 def run(model, clean, spec, norm, eps):
-    engine = Engine(model, batch_size=64, pixels="uint8", seed=0)
+    attack = parse_spec(spec, norm).attack
+    batch = 64 if attack.width(Space(norm, model.input_shape)) == 1 else 512  # 16 rows of 32 points
+    engine = Engine(model, batch_size=batch, pixels="uint8", seed=0)
     labels = model.confirm(clean / 255.0).prediction
     subjects = [
         Subject(str(i), image, int(label), f"content {i}", eps)
         for i, (image, label) in enumerate(zip(clean, labels, strict=True))
     ]
-    attack = parse_spec(spec, norm).attack
     found = {
         o.key: (o.success, o.point.tobytes(), o.steps, o.forwards)
         for o in engine.run(attack, norm, subjects)
@@ -71,6 +72,5 @@ def test_widths_are_those_that_keep_rows_apart(spec, norm):
     clean = images(model.input_shape, 81, seed=3)
     eps = (0.06,) if norm == "linf" else ()
     _, _, agrees = run(model, clean, spec, norm, eps)
-    width = parse_spec(spec, norm).attack.width(Space(norm, model.input_shape))
     assert agrees
-    assert all(rows * width % 8 == 0 for rows in agrees)
+    assert all(rows % 8 == 0 for rows in agrees)
