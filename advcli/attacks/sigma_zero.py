@@ -5,10 +5,11 @@ max(0, −margin) plus the mean over the pixels of s/(s + σ), with s a pixel's 
 the share of pixels changed. After each step all pixels that moved by less than a threshold go back
 to the clean image; the threshold grows while the point is adversarial and falls while it is not.
 
-Differs from the paper: likely rivals are looked at first (`scouts`; 0: not, as published); the last
-steps take back one pixel after the other (`settle`; 0: not, as published); it counts pixels, all
-channels of one together, where the paper counts values (on gray images that is the same); and it
-can be targeted.
+Differs from the paper: Adam's first step is four times as long (as published: learning-rate=1),
+which took 1 to 12 % off the mean distance on the samples; likely rivals are looked at first
+(`scouts`; 0: not, as published); the last steps take back one pixel after the other (`settle`; 0:
+not, as published); it counts pixels, all channels of one together, where the paper counts values
+(on gray images that is the same); and it can be targeted.
 
 Misleads: few pixels may be very visible ones; other norms say nothing about it.
 
@@ -48,7 +49,7 @@ class SigmaZero(Nearest):
 
     steps: int = Field(500, ge=2, le=100_000, description="gradient steps, scouts included")
     settle: int = Field(50, ge=0, le=1000, description="last steps, pixels taken back one by one")
-    learning_rate: float = Field(1.0, gt=0, le=10, description="Adam's first step")
+    learning_rate: float = Field(4.0, gt=0, le=10, description="Adam's first step")
     sigma: float = Field(1e-3, gt=0, le=1, description="how closely pixels are counted")
     threshold: float = Field(
         0.3, ge=0, le=1, description="first size below which a pixel goes back"
