@@ -92,11 +92,21 @@ def test_only_images_that_were_not_learned_from_are_judged(
     assert sum(row["total"] for row in per_class) == len(held_out)
 
 
-def test_on_images_not_learned_from_they_beat_noise_by_far(tmp_path: Path) -> None:
-    """Road signs, 133 images that were not learned from.
+@pytest.mark.parametrize(
+    ("spec", "chance", "margin"),
+    [
+        ("universal", "noise:repeats=1", 0.4),
+        ("patch:steps=200", "patch:steps=0", 0.5),
+        pytest.param("advgan", "noise:repeats=1", 0.4, marks=pytest.mark.slow),
+    ],
+)
+def test_on_images_not_learned_from_they_beat_noise_by_far(
+    tmp_path: Path, spec: str, chance: str, margin: float
+) -> None:
+    """Road signs, more than 100 images that were not learned from.
 
-    Seen: universal at Linf 16/255 fools 54.9 %, noise of that norm 1.5 %; the patch 78.2 %, a
-    random one of the same sizes at the same places 15.0 %.
+    Seen: universal at Linf 16/255 fools 54.9 %, advgan 57.9 %, noise of that norm 1.5 %; the patch
+    78.2 %, a random one of the same sizes at the same places 15.0 %.
     """
     settings = config(
         command="evaluate",
@@ -106,21 +116,20 @@ def test_on_images_not_learned_from_they_beat_noise_by_far(tmp_path: Path) -> No
         eps=(16 / 255,),
         limit=None,
         batch_size=None,
-        attacks=("universal", "noise:repeats=1", "patch:steps=200", "patch:steps=0"),
+        attacks=(spec, chance),
     )
     execute(settings, Watcher(), out=tmp_path / "run")
     clean, attacked = lines_of(tmp_path / "run")
-    rates = {}
-    for spec in ("universal", "noise:repeats=1", "patch:steps=200", "patch:steps=0"):
+    rates = []
+    for name in (spec, chance):
         fooled = [
             line["success"]
             for line in attacked
-            if line["attack"] == spec and place_in_split(0, clean[line["image"]]["sha256"]) >= 0.5
+            if line["attack"] == name and place_in_split(0, clean[line["image"]]["sha256"]) >= 0.5
         ]
         assert len(fooled) > 100
-        rates[spec] = sum(fooled) / len(fooled)
-    assert rates["universal"] >= rates["noise:repeats=1"] + 0.4
-    assert rates["patch:steps=200"] >= rates["patch:steps=0"] + 0.5
+        rates.append(sum(fooled) / len(fooled))
+    assert rates[0] >= rates[1] + margin
 
 
 def test_what_was_learned_is_kept_and_can_be_looked_at(whole: tuple[Path, dict[str, Any]]) -> None:
