@@ -1,7 +1,8 @@
 """Parity: is each attack as strong as its reference, at as many model calls?
 
     python -m tests.benchmarks.parity --attack apgd --model digits/cnn --images 128 \
-        --torch-python ../torch/bin/python --authors ../authors --out parity.md
+        --torch-python ../torch/bin/python --authors ../authors \
+        --out tests/benchmarks/PARITY.md
 
 The same .h5 file, the same images (those that the model classifies correctly), the same eps. Each
 reference runs in the interpreter that has it: the peers of TensorFlow in `--tf-python`, torch's in
@@ -21,7 +22,6 @@ import argparse
 import hashlib
 import json
 import os
-import platform
 import shlex
 import subprocess
 import sys
@@ -70,16 +70,17 @@ class Row:
     reference: Reference
     eps: float
     most: int  # model calls that advcli's attack may take
+    images: int
     ours: Side = field(default_factory=Side)
     theirs: Side = field(default_factory=Side)
     version: str = ""
     absent: str = ""
 
-    def holds(self, images: int) -> bool:
+    def holds(self) -> bool:
         """Whether advcli is as strong as the reference."""
         if np.isinf(self.eps):
             return bool(np.mean(self.ours.medians) <= 1.02 * np.mean(self.theirs.medians))
-        allowed = max(0.005, 1 / images) + 1e-9
+        allowed = max(0.005, 1 / self.images) + 1e-9
         return bool(np.mean(self.ours.robust) <= np.mean(self.theirs.robust) + allowed)
 
 
@@ -157,7 +158,8 @@ def _ours(problem: Problem, reference: Reference, options: argparse.Namespace) -
     budget = attack.kind == "budget"
     eps = options.eps or BUDGETS[problem.name, reference.norm] if budget else float("inf")
     shape = problem.classifier.input_shape
-    row = Row(problem.name, reference, eps, max(attack.cost(Space(reference.norm, shape))))
+    most = max(attack.cost(Space(reference.norm, shape)))
+    row = Row(problem.name, reference, eps, most, len(problem.pixels))
     for seed in range(options.seeds):
         _note(f"{problem.name}: advcli {attack.spec} {reference.norm}, seed {seed}")
         engine = Engine(
@@ -261,35 +263,48 @@ def _judge(
 
 
 HEADER = (
-    *("model", "attack", "norm", "eps", "reference", "calls", "robust accuracy"),
-    *("median distance", "as strong"),
+    *("attack", "norm", "model", "eps", "reference", "images × seeds", "calls"),
+    *("robust accuracy", "median distance", "as strong"),
+)
+_NAMED_BY = 5  # cells of a row that say what was compared
+_EXPLAINED = (
+    "advcli / reference, each the mean over the seeds, the range in brackets. Calls: forward "
+    "passes of the model per image; advcli's stop at the first success, so what it may take "
+    "at most stands behind it. As strong: robust accuracy at most 0.5 points or one image "
+    "higher, or the median distance at most 2 % larger."
 )
 
 
-def markdown(rows: Sequence[Row], images: int, facts: dict[str, str]) -> str:
-    """The table, under the facts that it depends on."""
-    lines = [f"- {name}: {value}" for name, value in facts.items()]
-    lines += ["", "| " + " | ".join(HEADER) + " |", "|" + "---|" * len(HEADER)]
-    lines += ["| " + " | ".join(_cells(row, images)) + " |" for row in rows]
-    lines += [
-        "",
-        "advcli / reference, each the mean over the seeds, the range in brackets. Calls: forward "
-        "passes of the model per image; advcli's stop at the first success, so what it may take "
-        "at most stands behind it. As strong: robust accuracy at most 0.5 points or one image "
-        "higher, or the median distance at most 2 % larger.",
-    ]
-    return "\n".join(lines)
+def markdown(rows: Sequence[str]) -> str:
+    """Rows as one table, and how to read it."""
+    head = ["| " + " | ".join(HEADER) + " |", "|" + "---|" * len(HEADER)]
+    return "\n".join([*head, *rows, "", _EXPLAINED])
 
 
-def _cells(row: Row, images: int) -> list[str]:
+def merged(text: str, rows: Sequence[str]) -> str:
+    """`text` with its table brought up to date: new rows take the place of older ones."""
+    old = [line for line in text.splitlines() if line.startswith("| `")]
+    known = {_what(row): row for row in (*old, *rows)}
+    table = markdown([known[what] for what in sorted(known)])
+    before, _, rest = text.partition("| " + " | ".join(HEADER))
+    after = rest.partition(_EXPLAINED)[2]
+    return f"{before}{table}{after}" if rest else f"{text}{table}\n"
+
+
+def _what(row: str) -> tuple[str, ...]:
+    return tuple(cell.strip() for cell in row.split("|")[1 : _NAMED_BY + 1])
+
+
+def _line(row: Row) -> str:
     minimum = bool(np.isinf(row.eps))
-    verdict = row.absent or ("yes" if row.holds(images) else "**no**")
-    return [
-        row.model,
+    verdict = row.absent or ("yes" if row.holds() else "**no**")
+    cells = [
         f"`{row.reference.ours}`",
         row.reference.norm,
+        row.model,
         "–" if minimum else f"{row.eps:g}",
         f"{row.reference.name} {row.version}".strip(),
+        f"{row.images} × {len(row.ours.robust)}",
         f"{_mean(row.ours.calls, '.0f')} of {row.most} / {_mean(row.theirs.calls, '.0f')}",
         f"{_mean(row.ours.robust, '.1%', True)} / {_mean(row.theirs.robust, '.1%', True)}",
         f"{_mean(row.ours.medians, '.4g')} / {_mean(row.theirs.medians, '.4g')}"
@@ -297,6 +312,7 @@ def _cells(row: Row, images: int) -> list[str]:
         else "–",
         verdict,
     ]
+    return "| " + " | ".join(cells) + " |"
 
 
 def _mean(values: Sequence[float], form: str, spread: bool = False) -> str:
@@ -330,7 +346,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     add("--tf-python", default=sys.executable, help="has Foolbox, ART, CleverHans")
     add("--torch-python", help="has torch and Keras")
     add("--authors", type=Path, default=Path("authors"), help="folder of repositories")
-    add("--out", type=Path, help="write the Markdown here too")
+    add("--out", type=Path, help="bring the table in this Markdown file up to date")
     options = parser.parse_args(arguments)
 
     from advcli.models.runtime import prepare
@@ -345,19 +361,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     ]
     if not chosen:
         parser.error("no such reference")
-    rows = compare(options, chosen)
-    from importlib.metadata import version
-
-    facts = {
-        "command": f"`{shlex.join(['python', '-m', 'tests.benchmarks.parity', *arguments])}`",
-        "images": f"{options.images} at most, {options.seeds} seeds, float pixels",
-        "versions": f"Python {platform.python_version()}, "
-        + ", ".join(f"{p} {version(p)}" for p in ("tensorflow", "keras", "numpy")),
-    }
-    text = markdown(rows, options.images, facts)
-    print(text)
+    rows = [_line(row) for row in compare(options, chosen)]
+    print(f"`{shlex.join(['python', '-m', 'tests.benchmarks.parity', *arguments])}`\n")
+    print(markdown(rows))
     if options.out is not None:
-        options.out.write_text(text + "\n", encoding="utf-8")
+        text = options.out.read_text(encoding="utf-8") if options.out.is_file() else ""
+        options.out.write_text(merged(text, rows), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tests.benchmarks import parity
 from tests.benchmarks.pgd import DIGITS, compare
 from tests.benchmarks.table import HEADER, Row, markdown
 
@@ -22,3 +23,18 @@ def test_the_benchmark_writes_a_whole_table():
     assert {line.count("|") for line in table} == {len(HEADER) + 1}
     assert "| Foolbox | its step | not installed |" in table[-1]
     assert table[1].rstrip("| ").split(" | ")[-2] == "1.00"  # advcli against itself
+
+
+def test_a_rows_second_measurement_takes_the_place_of_the_first():
+    def row(attack, verdict):
+        return f"| `{attack}` | l2 | digits/cnn | – | Library 1.0 | 8 × 3 | 1 | 2 | 3 | {verdict} |"
+
+    text = parity.merged("# Title\n\n", [row("fmn", "**no**"), row("ddn", "yes")])
+    text = parity.merged(text + "\nAfterwards.\n", [row("fmn", "yes"), row("cw", "yes")])
+    lines = text.splitlines()
+    assert lines[0] == "# Title"
+    assert [line for line in lines if line.startswith("| `")] == [
+        row(attack, "yes") for attack in ("cw", "ddn", "fmn")
+    ]
+    assert lines[-1] == "Afterwards."
+    assert text.count("As strong:") == 1
