@@ -10,10 +10,10 @@ values with the largest gradients, fewer as the best point becomes sparser.
 every comparison and every direction is the published one's, without its underflow. `loss=dlr` is
 the difference of logits ratio, which does not depend on the logits' scale.
 
-The defaults are the protocol of record. An ascent climbs towards one class and stays with it,
-though another may be nearer; `scouts=9` looks at the likeliest rivals first and starts from the
-best point found, `apgd-t` aims at each of them in turn. `eot=20` averages the gradient over as
-many passes, for models that answer at random.
+An ascent climbs towards one class and stays with it, though another may be nearer. So the first
+run of an image looks at the likeliest rivals (`scouts`) and starts from the best point found;
+`scouts=0` is the protocol of record, which the preset `autoattack` runs. `apgd-t` aims at each
+rival in turn. `eot=20` averages the gradient over as many passes, for models that answer at random.
 
 Misleads: networks that shatter their gradients look robust; use it with a black-box attack.
 
@@ -58,7 +58,7 @@ class APGD(Attack):
     restarts: int = Field(1, ge=1, le=10_000, description="random starts, tried in order")
     loss: LossName = Field("ce", description="what is ascended")
     eot: int = Field(1, ge=1, le=10_000, description="passes that a gradient is averaged over")
-    scouts: int = Field(0, ge=0, le=1000, description="rival classes looked at first")
+    scouts: int = Field(9, ge=0, le=1000, description="rival classes looked at first")
 
     def length(self, space: Space) -> int:
         return Scouting(self.scouts).length + Plan(self.steps, space.norm).length * self.eot

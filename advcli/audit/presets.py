@@ -33,22 +33,24 @@ class Preset:
 # their targeted APGD has 5 targets and the untargeted one 5 restarts, in `standard` alone.
 _AUTOATTACK: _Versions = {
     "standard": {
-        "linf": ("apgd", "apgd-t", "fab-t", "square"),
-        "l2": ("apgd", "apgd-t", "fab-t", "square"),
-        "l1": ("apgd:restarts=5", "apgd-t:targets=5", "fab-t", "square"),
+        "linf": ("apgd:scouts=0", "apgd-t", "fab-t", "square"),
+        "l2": ("apgd:scouts=0", "apgd-t", "fab-t", "square"),
+        "l1": ("apgd:restarts=5,scouts=0", "apgd-t:targets=5", "fab-t", "square"),
     },
     "plus": dict.fromkeys(
         ("linf", "l2", "l1"),
         (
-            "apgd:restarts=5",
-            "apgd:loss=dlr,restarts=5",
+            "apgd:restarts=5,scouts=0",
+            "apgd:loss=dlr,restarts=5,scouts=0",
             "fab:restarts=5",
             "square",
             "apgd-t",
             "fab-t",
         ),
     ),
-    "rand": dict.fromkeys(("linf", "l2", "l1"), ("apgd:eot=20", "apgd:loss=dlr,eot=20")),
+    "rand": dict.fromkeys(
+        ("linf", "l2", "l1"), ("apgd:eot=20,scouts=0", "apgd:eot=20,loss=dlr,scouts=0")
+    ),
 }
 
 PRESETS: dict[str, Preset] = {

@@ -61,9 +61,7 @@ EXPECTED: dict[str, Expected] = {
     # an ascent that begins with no look around may stay with a class that is not the nearest
     "bim": Expected(decides=(2,)),
     "pgd": Expected(tiny="pgd:steps=8,restarts=2", decides=(2, 3, 10)),
-    "apgd": Expected(
-        fast="apgd:scouts=9", tiny="apgd:steps=8,restarts=2,eot=2", decides=(2, 3, 10)
-    ),
+    "apgd": Expected(tiny="apgd:steps=8,restarts=2,eot=2", decides=(2, 3, 10)),
     "apgd-t": Expected(tiny="apgd-t:steps=8,targets=2,restarts=2", decides=(2, 3, 10)),
     "pma": Expected(
         fast="pma:steps=40,restarts=1", tiny="pma:steps=8,scouts=0", decides=(2, 3, 10)

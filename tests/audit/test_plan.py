@@ -66,15 +66,15 @@ def test_autoattack_is_the_protocol_of_record(norm: str) -> None:
     assert four["rescale_schedule"] is False
     plus = draft_phases(config(norm=norm, preset="autoattack:version=plus"))
     assert [p.spec for p in plus] == [
-        "apgd:restarts=5",
-        "apgd:loss=dlr,restarts=5",
+        "apgd:restarts=5,scouts=0",
+        "apgd:loss=dlr,restarts=5,scouts=0",
         "fab:restarts=5",
         "square",
         "apgd-t",
         "fab-t",
     ]
     rand = draft_phases(config(norm=norm, preset="autoattack:version=rand"))
-    assert [p.spec for p in rand] == ["apgd:eot=20", "apgd:eot=20,loss=dlr"]
+    assert [p.spec for p in rand] == ["apgd:eot=20,scouts=0", "apgd:eot=20,loss=dlr,scouts=0"]
 
 
 @pytest.mark.parametrize("name", PRESETS)

@@ -122,8 +122,8 @@ REFERENCES = (
             authors="auto-attack",
         )
         for loss, attack, ours in (
-            ("ce", "apgd", "apgd"),
-            ("dlr", "apgd", "apgd:loss=dlr"),
+            ("ce", "apgd", "apgd:scouts=0"),
+            ("dlr", "apgd", "apgd:loss=dlr,scouts=0"),
             ("t", "apgd-t", "apgd-t"),
         )
         for norm in ("linf", "l2", "l1")
