@@ -53,6 +53,7 @@ class Oracle(Protocol):
     """
 
     resolution: float  # the distance between two values of the grid; 0 where there is none
+    transfer: bool  # what is asked is a surrogate, and success on it ends nothing
 
     def scores(self, x: Tensor, used: Any = None) -> Tensor:
         """Logits, float32 [S(, Q), K]."""

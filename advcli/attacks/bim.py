@@ -1,8 +1,10 @@
-"""BIM: PGD from the clean image itself, with few steps.
+"""BIM: PGD from the clean image itself, with few steps of one length.
 
-Weaker than PGD for want of random starts; kept because many published figures use it.
+Weaker than PGD for want of random starts; kept because many published figures use it. They have
+`scouts=0`: an ascent stays with the class that it meets first, so likely rivals are looked at
+before, as `pgd` does, and it starts from the best point found.
 
-Cost: `steps` gradients per image and eps; fewer where it succeeds.
+Cost: `scouts` + `steps` gradients per image and eps; fewer where it succeeds.
 
 Kurakin et al., "Adversarial examples in the physical world", 1607.02533.
 """
@@ -33,22 +35,23 @@ class BIM(Attack):
     steps: int = Field(10, ge=1, le=100_000, description="gradient steps")
     rel_step: float = Field(0.2, gt=0, le=10, description="step length as a share of eps")
     loss: LossName = Field("ce", description="what is ascended")
+    scouts: int = Field(9, ge=0, le=1000, description="rival classes looked at first")
 
     def _pgd(self) -> PGD:
         return PGD(
-            steps=self.steps,
+            steps=self.steps + self.scouts,
             rel_step=self.rel_step,
             schedule="constant",
-            scouts=0,
+            scouts=self.scouts,
             loss=self.loss,
             random_start=False,
         )
 
     def length(self, space: Space) -> int:
-        return self.steps
+        return self._pgd().length(space)
 
     def cost(self, space: Space) -> tuple[int, int]:
-        return self.steps, self.steps
+        return self._pgd().cost(space)
 
     def init(self, row: Row, space: Space, random: Random) -> State:
         return self._pgd().init(row, space, random)

@@ -112,9 +112,12 @@ class Fitter:
         self._watcher = watcher
 
     def check(self, phase: Phase, selected: set[str]) -> None:
-        """Raises UsageError where one of the two parts would be empty."""
+        """Raises UsageError where one of the two parts would be empty, ModelError where the
+        generator that the user gave cannot be used."""
         if not isinstance(phase.attack, FittedAttack):
             return
+        if self._given(phase):
+            self._read()
         learned = len(self._lesson_of(phase, selected))
         judged = sum(
             clean.attacked and phase.judges(clean.sha256)
@@ -155,12 +158,15 @@ class Fitter:
     def _given(self, phase: Phase) -> bool:
         return phase.attack.name == _GENERATOR and self._config.generator is not None
 
-    def _adopted(self, folder: Path, phase: Phase, eps: float | None) -> Fitted:
-        """The generator that the user gave, kept in the run from now on."""
+    def _read(self) -> tuple[Path, Fitted]:
         from advcli.attacks.advgan import read_generator
 
         file = Path(str(self._config.generator))
-        fitted = read_generator(file, self._engine.classifier.input_shape)
+        return file, read_generator(file, self._engine.classifier.input_shape)
+
+    def _adopted(self, folder: Path, phase: Phase, eps: float | None) -> Fitted:
+        """The generator that the user gave, kept in the run from now on."""
+        file, fitted = self._read()
         trained = _read_record(file.parent / RECORD) or {}
         known = {key: trained.get(key) for key in ("seed", "share", "images")}
         keep(folder, fitted, self._identity(phase, eps) | known | {"given": str(file)})

@@ -304,7 +304,7 @@ def natural_means(
                 "attack": spec,
                 "accuracy": accuracy,
                 "error": None if accuracy is None else 1 - accuracy,
-                "ci95": None if accuracy is None else wilson(round(accuracy * total), total),
+                "ci95": None if accuracy is None else wilson(accuracy * total, total),
                 "total": total,
                 "over": counted,
                 "constants": _constants(spec, shape),

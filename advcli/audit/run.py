@@ -43,7 +43,7 @@ from advcli.audit.setup import (
 from advcli.audit.soundness import BUDGET, finding
 from advcli.audit.summary import SCHEMA_VERSION, missing, summarise
 from advcli.engine.run import Engine, auto_lanes
-from advcli.errors import NoVerdictError, RunError, UsageError
+from advcli.errors import ModelError, NoVerdictError, RunError, UsageError
 
 __all__ = ["Result", "execute"]
 
@@ -173,7 +173,7 @@ def _work(
         worker.clean_pass(target)
         try:
             worker.check(phases)
-        except UsageError:
+        except (ModelError, UsageError):
             if fresh:
                 directory.discard()
             raise

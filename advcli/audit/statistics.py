@@ -16,11 +16,12 @@ def proportion(count: int, total: int) -> float | None:
     return count / total if total else None
 
 
-def wilson(count: int, total: int) -> tuple[float, float] | None:
+def wilson(count: float, total: int) -> tuple[float, float] | None:
     """The 95 % score interval of a proportion, None of none.
 
     Wilson, "Probable inference, the law of succession, and statistical inference", 1927. Unlike
     the normal interval it stays within [0, 1] and does not shrink to nothing at 0 % or 100 %.
+    A `count` between two whole numbers is a mean over several answers of each.
     """
     if total == 0:
         return None

@@ -235,9 +235,9 @@ def _answers_at(
 
 
 class Robust(NamedTuple):
-    """The images that every attack at a budget left standing, among those that one was to see.
+    """The images that every attack at a budget left standing, among those that all were to see.
 
-    Where all that was run there are fitted attacks, those are the images not learned from.
+    Where a fitted attack is one of them, those are the images that it did not learn from.
     """
 
     standing: set[str]
@@ -249,7 +249,7 @@ def _robust_set(ledger: Ledger, phases: Sequence[Phase], norm: str, eps: float) 
     judged = {
         image
         for image, clean in ledger.evaluated()
-        if any(phase.judges(clean.sha256) for phase, _ in at)
+        if at and all(phase.judges(clean.sha256) for phase, _ in at)
     }
     standing = {image for image in judged if ledger.clean[image].correct}
     for phase, answers in at:

@@ -34,7 +34,9 @@ def command(ctx: click.Context, /, **options: Any) -> int:
     """Perturb IMAGES so that MODEL gets them wrong, and write them into --out.
 
     One image is written per attacked image, fooled or not, and the clean ones beside them:
-    OUT/images/<attack>/<norm>-<eps>/ and OUT/images/clean/. Neither -a nor --preset: pgd.
+    OUT/images/<attack>/<norm>-<eps>/ and OUT/images/clean/. Of several eps, up to the
+    smallest that fooled it; smallest perturbations lie under OUT/images/<attack>/<norm>/.
+    Neither -a nor --preset: pgd.
 
     \b
     advcli attack model.h5 test/ -a pgd --eps 8/255 --out run/

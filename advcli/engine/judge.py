@@ -80,6 +80,7 @@ class Judge:
         # rounding cannot leave the ball there, so nothing has to be measured
         self._always_inside = grid.pixels == "uint8" and space.norm == "linf" and not minimum_norm
         self.record = record
+        self.transfer = transfer
         self.resolution = 1.0 / 255.0 if grid.pixels == "uint8" else 0.0
 
     def scores(self, x: Tensor, used: Any = None) -> Tensor:

@@ -128,20 +128,23 @@ def legend(summary: dict[str, Any]) -> list[str]:
             "sweep: an image fooled at one eps counts at every larger one, with the distance that "
             "it was fooled at and no new calls"
         )
-    lines.append(
-        "median: distance of the attacked images, those that withstood counting as infinitely "
-        "far (–: at least half withstood)"
-    )
+    if summary["attacks"]:
+        searched = any(_minimum(row) for row in summary["attacks"])
+        lines.append(
+            "median: distance of the attacked images, those that withstood counting as infinitely "
+            "far (–: at least half withstood)"
+            + ("; of a smallest-perturbation search whatever the budget" if searched else "")
+        )
     return [*lines, *filter(None, [calls_note(summary)])]
+
+
+def _minimum(row: dict[str, Any]) -> bool:
+    return attack_class(row["attack"].partition(":")[0]).kind == "minimum-norm"
 
 
 def _swept(summary: dict[str, Any]) -> bool:
     """Whether a threat has several budgets; a minimum-norm attack is run once for all of them."""
-    rows = [
-        (row["attack"], row["norm"])
-        for row in summary["attacks"]
-        if attack_class(row["attack"].partition(":")[0]).kind == "budget"
-    ]
+    rows = [(row["attack"], row["norm"]) for row in summary["attacks"] if not _minimum(row)]
     return len(rows) > len(set(rows))
 
 
@@ -152,13 +155,12 @@ def fit_note(row: dict[str, Any]) -> str:
         return ""
     name = f"{row['attack']}, {budget(row['norm'], row['eps'])}"
     judged = f"judged on the {row['total']} images of the other part (split by content and seed)"
-    kept = f"kept in {fit['folder']}"
     if fit["given"]:
         source = printable(str(fit["given"]), 60)
-        return f"{name}: the generator was given ({source}); {judged}; {kept}"
+        return f"{name}: the generator was given ({source}); {judged}"
     return (
         f"{name}: learned once from {fit['images']} images ({fit['gradients']:,} gradients), "
-        f"{judged}; {kept}"
+        f"{judged}"
     )
 
 
@@ -172,7 +174,7 @@ def calls(row: dict[str, Any]) -> str:
 def calls_note(summary: dict[str, Any]) -> str:
     """What each attack asked of the model per attacked image; several eps of one follow in order.
 
-    A minimum-norm attack is run once, whatever its eps.
+    A minimum-norm attack is run once, whatever its eps. Natural threats see every image.
     """
     found: dict[tuple[str, str], list[str]] = {}
     for row in summary["attacks"]:
@@ -180,14 +182,20 @@ def calls_note(summary: dict[str, Any]) -> str:
             shown = found.setdefault((row["attack"], row["norm"]), [])
             if calls(row) not in shown:
                 shown.append(calls(row))
+    asked: dict[str, int] = {}
+    for row in summary["natural"]:
+        asked[row["attack"]] = asked.get(row["attack"], 0) + row["forwards"]
+    total = summary["clean"]["total"]
+    found |= {(attack, ""): [f"{_count(n / total)} / 0"] for attack, n in asked.items() if total}
     if not found:
         return ""
-    several = len({norm for _, norm in found}) > 1
+    several = len({norm for _, norm in found} - {""}) > 1
     listed = "; ".join(
-        f"{attack}{f' {norm}' if several else ''} {', '.join(shown)}"
+        f"{attack}{f' {norm}' if several and norm else ''} {', '.join(shown)}"
         for (attack, norm), shown in found.items()
     )
-    return f"model calls per attacked image, forwards / gradients: {listed}"
+    whose = "attacked image" if summary["attacks"] else "image"
+    return f"model calls per {whose}, forwards / gradients: {listed}"
 
 
 def _count(value: float) -> str:

@@ -58,8 +58,7 @@ EXPECTED: dict[str, Expected] = {
     "sparse-rs": Expected(fast="sparse-rs:steps=600", tiny="sparse-rs:steps=25"),
     "fgsm": Expected(),
     "fgm": Expected(),
-    # an ascent that begins with no look around may stay with a class that is not the nearest
-    "bim": Expected(decides=(2,)),
+    "bim": Expected(decides=(2, 3, 10)),
     "pgd": Expected(tiny="pgd:steps=8,restarts=2", decides=(2, 3, 10)),
     "apgd": Expected(tiny="apgd:steps=8,restarts=2,eot=2", decides=(2, 3, 10)),
     "apgd-t": Expected(tiny="apgd-t:steps=8,targets=2,restarts=2", decides=(2, 3, 10)),
@@ -67,9 +66,9 @@ EXPECTED: dict[str, Expected] = {
         fast="pma:steps=40,restarts=1", tiny="pma:steps=8,scouts=0", decides=(2, 3, 10)
     ),
     "malt": Expected(fast="malt:steps=40", tiny="malt:steps=8,targets=2", decides=(2, 3, 10)),
-    # one ascent, for one class
     "mifgsm": Expected(
-        tiny="mifgsm:steps=4,nesterov=true,input-diversity=0.5,translation=3,scale=2", decides=(2,)
+        tiny="mifgsm:steps=4,nesterov=true,input-diversity=0.5,translation=3,scale=2,scouts=2",
+        decides=(2, 3, 10),
     ),
     "cw": Expected(
         fast="cw:steps=300,searches=7",

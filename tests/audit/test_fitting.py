@@ -118,8 +118,10 @@ def test_on_images_not_learned_from_they_beat_noise_by_far(
         batch_size=None,
         attacks=(spec, chance),
     )
-    execute(settings, Watcher(), out=tmp_path / "run")
+    summary = execute(settings, Watcher(), out=tmp_path / "run").summary
     clean, attacked = lines_of(tmp_path / "run")
+    for worst in summary["worst_case"]:  # on the images that both judged
+        assert worst["robust_accuracy"] <= summary["attacks"][0]["robust_accuracy"]
     rates = []
     for name in (spec, chance):
         fooled = [
@@ -322,6 +324,8 @@ class TestGenerator:
         settings = config(command="evaluate", attacks=("advgan",), generator=str(file))
         settings = settings.model_copy(update={"allow_unsafe_model": True})
         with pytest.raises(ModelError) as caught:
-            execute(settings, Watcher())
+            execute(settings, Watcher(), out=tmp_path / "run")
         assert "generator.keras" in caught.value.message
+        assert not (tmp_path / "run" / "run.json").exists()  # it is free for the next run
+        assert not (tmp_path / "run" / "results.jsonl").exists()
         assert not (tmp_path / "ran").exists()

@@ -194,6 +194,8 @@ def test_means_are_over_severities_then_kinds() -> None:
     assert mean["kinds"] == pytest.approx({"snow": 0.6, "fog": 0.95})
     assert mean["accuracy"] == pytest.approx(0.775)
     assert mean["error"] == pytest.approx(0.225)
+    for end in mean["ci95"]:  # Wilson's interval: where the mean is 1.96 deviations away
+        assert (0.775 - end) ** 2 == pytest.approx(1.959964**2 * end * (1 - end) / 4, rel=1e-4)
     assert mean["severities"]["5"] == pytest.approx(0.375)
     # the image that is wrong unperturbed counts as right where the corrupted one is
     assert summary["natural"][0]["total"] == 4
@@ -249,6 +251,8 @@ def test_gates_on_what_is_not_run_are_refused(gate: str, tmp_path: Path) -> None
 def test_reports_show_kind_by_severity() -> None:
     summary = by_hand(KINDS, {("fog", 5, "0")})
     text = terminal.render(summary, width=80)
+    assert "model calls per image, forwards / gradients: corruption" in text.replace("\n", " ")
+    assert "saturate 95 / 0 " in text.replace("\n", " ")
     assert max(map(len, text.splitlines())) <= 80
     fog = next(line for line in text.splitlines() if line.startswith("fog"))
     assert fog.split() == ["fog", *["100.0", "%"] * 4, "75.0", "%", "95.0", "%"]

@@ -158,6 +158,10 @@ def test_a_sweep_says_why_its_figures_are_not_those_of_one_eps() -> None:
     lines = [clean("a", 0, 0)]
     budgets = [phase(eps=(0.1, 0.2)), phase("cw", "l2", (1.0, 2.0))]
     assert "sweep: " in terminal.render(summary_of(lines, budgets))
+    assert "smallest-perturbation search whatever the budget" in terminal.render(
+        summary_of(lines, budgets)
+    )
+    assert "whatever the budget" not in terminal.render(summary_of(lines, budgets[:1]))
     assert "sweep: " not in terminal.render(summary_of(lines, [phase(), budgets[1]]))
 
 

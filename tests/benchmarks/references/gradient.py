@@ -163,10 +163,10 @@ REFERENCES = (
             models=("digits/cnn", "digits/robust", "signs/cnn"),
         )
         for name, ours, settings in (
-            ("MIFGSM", "mifgsm", {}),
-            ("NIFGSM", "mifgsm:nesterov=true", {}),
-            ("DIFGSM", "mifgsm:input-diversity=0.5", {"diversity_prob": 0.5}),
-            ("SINIFGSM", "mifgsm:nesterov=true,scale=5", {"m": 5}),
+            ("MIFGSM", "mifgsm:scouts=0", {}),
+            ("NIFGSM", "mifgsm:nesterov=true,scouts=0", {}),
+            ("DIFGSM", "mifgsm:input-diversity=0.5,scouts=0", {"diversity_prob": 0.5}),
+            ("SINIFGSM", "mifgsm:nesterov=true,scale=5,scouts=0", {"m": 5}),
         )
     ),
 )
