@@ -5,11 +5,11 @@ boundaries between the label and the likeliest wrong classes at the clean image 
 and the point moves onto the nearest of them. The sum of all steps is exceeded by `overshoot`, so
 that the point lies beyond the boundary and not on it.
 
-Differs from the paper, which ignores the box: distances are those within the box, and a step makes
-up elsewhere for values that are at their end already. Such longer steps overshoot more on curved
-networks, so at the end the way from the image to the first success is halved `refine` times
-(`refine=0`: never, as in the paper). On the 8-bit grid a step is at least so long that rounding
-does not undo it.
+A step ignores the box, as in the paper, and what lies outside is cut off. (Making up for that
+elsewhere in the same step took half the gradients and ended up to 5 % farther away.) Differs from
+the paper: which boundary is nearest is measured within the box; at the end the way from the image
+to the first success is halved `refine` times (`refine=0`: never, as in the paper); and on the 8-bit
+grid a step is at least so long that rounding does not undo it.
 
 Targeted runs follow the one boundary between the target and whichever other class leads.
 
@@ -41,10 +41,10 @@ from advcli.attacks.linearise import (
 )
 from advcli.lazy import Tensor, tf
 from advcli.threats.budget import Norm
-from advcli.threats.hyperplane import to_hyperplane
+from advcli.threats.hyperplane import dual_norms
 from advcli.threats.losses import Goal, margin
 from advcli.threats.randomness import Random
-from advcli.threats.space import Space, norms_of, per_row, select
+from advcli.threats.space import Space, per_row, select
 
 # how far beyond the boundary is a success that another batch shape cannot undo, as a share of the
 # largest logit: twice what the judge asks for
@@ -137,9 +137,9 @@ class DeepFool(Attack):
         space: Space,
         resolution: float,
     ) -> tuple[Tensor, Tensor]:
-        d = to_hyperplane(state.x, nearest.normal, -nearest.value, space.norm)
-        least = least_step(space, resolution) / tf.maximum(norms_of(d, space.norm), 1e-12)
-        d *= per_row(tf.maximum(1.0, least), d)
+        length = tf.math.divide_no_nan(-nearest.value, dual_norms(nearest.normal, space.norm))
+        length = tf.clip_by_value(length, least_step(space, resolution), float(space.size))
+        d = per_row(length, state.x) * space.steepest(nearest.normal, state.x)
         total = select(ended, state.total + d, state.total)
         x = tf.clip_by_value(row.x0 + (1.0 + self.overshoot) * total, 0.0, 1.0)
         return total, select(ended, x, state.x)

@@ -185,7 +185,7 @@ def test_minimum_norm_attacks_come_near_the_optimum(name, norm, classes):
     check_none_below(outcomes, norm, exact)
     assert all(o.success for o in outcomes)
     median, tail, queries = EXPECTED[name].bounds[norm]
-    for box in range(len(BOXES)):
+    for box in range(1 if EXPECTED[name].ignores_box else 0, len(BOXES)):
         chosen = [o for o in outcomes if int(o.key) // 24 == box]
         assert len(chosen) == 24
         away = np.array([o.distance[norm] for o in chosen])
