@@ -88,9 +88,9 @@ class MIFGSM(Attack):
 
     def init(self, row: Row, space: Space, random: Random) -> State:
         mean = nothing(row.x0) if self.scale > 1 else ()
-        # more than one where there is a first: how many depends on the classes
-        asks = tf.where(row.goal.target < 0, min(self.scouts, 1), 0)
-        scouts = Scouting(self.scouts).begin(row.x0) if self.scouts else ()
+        scouting = Scouting(self.scouts)
+        scouts = scouting.begin(row.x0) if self.scouts else ()
+        asks = scouting.asks_at_least(row)
         return State(row.x0, tf.zeros_like(row.x0), mean, scouts, asks)
 
     def step(

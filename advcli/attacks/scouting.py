@@ -37,6 +37,10 @@ class Scouting:
         many = min(self._count, classes - 1) + 1 if self._count else 0
         return tf.where((row.goal.target < 0) & (row.restart == 0), many, 0)
 
+    def asks_at_least(self, row: Row) -> Tensor:
+        """The same before the number of classes is known: 1 where any are asked."""
+        return tf.where((row.goal.target < 0) & (row.restart == 0), min(self._count, 1), 0)
+
     def loss(self, row: Row, state: Scouts, k: Tensor, ascended: LossFunction) -> LossFunction:
         """What step `k` ascends: one rival's lead, or after the scouts what the ascent does."""
 

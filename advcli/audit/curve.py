@@ -44,8 +44,9 @@ def curves(
             at = grid if phase.minimum else [0.0, *phase.eps]
             found.append(_curve(phase.spec, norm, fall, at))
         if worst_case and len(chosen) > 1:
-            images = dict.fromkeys(image for fall in falls for image in fall)
-            fall = {i: min(fall[i] for fall in falls if i in fall) for i in images}
+            # as in the summary: of the images that all were to see
+            images = [image for image in falls[0] if all(image in fall for fall in falls)]
+            fall = {image: min(fall[image] for fall in falls) for image in images}
             at = grid if any(phase.minimum for phase in chosen) else [0.0, *asked]
             found.append(_curve(WORST_CASE, norm, fall, at))
     return found

@@ -116,7 +116,8 @@ class Fitter:
         generator that the user gave cannot be used."""
         if not isinstance(phase.attack, FittedAttack):
             return
-        if self._given(phase):
+        kept = (fitted_folder(self._directory, phase, eps) / RECORD for eps in phase.questions)
+        if self._given(phase) and not all(record.exists() for record in kept):
             self._read()
         learned = len(self._lesson_of(phase, selected))
         judged = sum(

@@ -209,8 +209,12 @@ def _figures(gate: Gate, summary: dict[str, Any]) -> list[tuple[float | None, An
             if entry["class"] == gate.subject
             for row in entry["worst_case"]
         ]
+    # beside a fitted attack the worst case is that of fewer images, and may be above one attack's
+    untargeted = summary["attacks"] if summary["worst_case"] else []
     return [
         (row["robust_accuracy"], row["ci95"])
-        for row in summary["worst_case"]
-        if (gate.kind == "worst" or row["norm"] == gate.subject) and at(row)
+        for row in (*summary["worst_case"], *untargeted)
+        if None not in (row["norm"], row["eps"])
+        and (gate.kind == "worst" or row["norm"] == gate.subject)
+        and at(row)
     ]

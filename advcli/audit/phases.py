@@ -197,7 +197,7 @@ class Worker:
         self._watcher.end()
 
     def check(self, phases: tuple[Phase, ...]) -> None:
-        """Raises UsageError, before the first attack, where one has too few images to work on."""
+        """Before the first attack; see `Fitter.check` for what it raises."""
         for phase in phases:
             self._fitter.check(phase, set(self._seen))
 

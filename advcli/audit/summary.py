@@ -249,7 +249,7 @@ def _robust_set(ledger: Ledger, phases: Sequence[Phase], norm: str, eps: float) 
     judged = {
         image
         for image, clean in ledger.evaluated()
-        if at and all(phase.judges(clean.sha256) for phase, _ in at)
+        if all(phase.judges(clean.sha256) for phase, _ in at)
     }
     standing = {image for image in judged if ledger.clean[image].correct}
     for phase, answers in at:
@@ -264,13 +264,12 @@ def _robust_set(ledger: Ledger, phases: Sequence[Phase], norm: str, eps: float) 
 def _worst_case(
     ledger: Ledger, phases: Sequence[Phase], norm: str, eps: float, robust: Robust
 ) -> dict[str, Any]:
-    evaluated = dict(ledger.evaluated())
     broken_by: Counter[str] = Counter()
     for phase, answers in _answers_at(ledger, phases, norm, eps):
         broken_by[phase.spec] += sum(
-            answer.broken_at(eps, minimum=phase.minimum) and evaluated[image].attacked
+            answer.broken_at(eps, minimum=phase.minimum) and ledger.clean[image].attacked
             for image, answer in answers.items()
-            if image in evaluated
+            if image in robust.judged
         )
     return {
         "norm": norm,

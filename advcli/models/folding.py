@@ -100,6 +100,8 @@ def _pairs(model: Any) -> Iterator[tuple[Any, Any]]:
             and type(layer).__module__.startswith("keras.")
             and uses[id(source)] == uses[id(layer)] == readers[id(read[0])] == 1
             and getattr(source.activation, "__name__", "") == "linear"
+            and not getattr(source, "lora_enabled", False)
+            and getattr(source, "quantization_mode", None) is None
             and source.compute_dtype == layer.compute_dtype == "float32"
             and getattr(source, "data_format", "channels_last") == "channels_last"
             and layer.axis in (-1, len(read[0].shape) - 1)

@@ -62,8 +62,8 @@ def describe(name: str) -> dict[str, Any]:
         "cost": {
             "forwards": forwards,
             "gradients": gradients,
-            "per": "image, eps and 32×32×3 input, at the default options, at most; one more to "
-            "confirm",
+            "per": "image, eps and 32×32×3 input, at the default options, at most; and one "
+            "forward or more to confirm a success",
             "learning": learning and {"forwards": learning[0], "gradients": learning[1]},
         },
         "measured": _measured(name),

@@ -195,6 +195,8 @@ def calls_note(summary: dict[str, Any]) -> str:
         for (attack, norm), shown in found.items()
     )
     whose = "attacked image" if summary["attacks"] else "image"
+    if summary["attacks"] and asked:
+        whose += " (natural threats: per image)"
     return f"model calls per {whose}, forwards / gradients: {listed}"
 
 

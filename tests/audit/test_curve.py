@@ -184,3 +184,24 @@ def test_a_curve_needs_distances() -> None:
         drafted(preset="quick")
     assert drafted(attacks=("pgd",), eps=(0.1, 0.2)) == [("pgd", "linf")]
     assert drafted(attacks=("cw",)) == [("cw", "l2")]
+
+
+def test_beside_a_fitted_attack_it_is_that_of_the_images_that_both_judged() -> None:
+    phases = (phase("pgd", "l2", (1.0,)), phase("universal", "l2", (1.0,)))
+    lines = [clean(str(i), 0, 0) | {"sha256": f"{i * 2**28:08x}{'0' * 56}"} for i in range(16)]
+    judged = {line["image"] for line in lines if phases[1].judges(line["sha256"])}
+    fooled = set(sorted(judged)[:3]) | {line["image"] for line in lines} - judged
+    for image in [line["image"] for line in lines]:
+        options = {"success": image in fooled, "norm": "l2", "eps": 1.0, "distance": 1.0}
+        lines.append(answer(image, int(image in fooled), **options))
+        if image in judged:
+            options |= {"success": False, "attack": "universal"}
+            lines.append(answer(image, 0, **options))
+    summary = summary_of(lines, phases, curve=True)
+    assert 3 < len(judged) < 16
+    (row,) = summary["worst_case"]
+    assert row["robust_accuracy"] == pytest.approx(1 - 3 / len(judged))
+    assert row["broken_by"] == {"pgd": 3, "universal": 0}
+    assert found(summary["curve"], "worst case")[1.0] == row["robust_accuracy"]
+    gated = summary_of(lines, phases, fail_under=("60",))  # pgd alone stands below it
+    assert gated["gates"][0]["value"] == gated["attacks"][0]["robust_accuracy"]

@@ -283,6 +283,16 @@ class TestGenerator:
         assert "the generator was given" in terminal.render(summary)
         assert not any(f["check"] == "generator" for f in summary["soundness"]["findings"])
 
+    def test_once_kept_the_file_is_not_needed_again(
+        self, whole: tuple[Path, dict[str, Any]], tmp_path: Path
+    ) -> None:
+        file = Path(shutil.copy(self.kept(whole[0]), tmp_path / "mine.keras"))
+        settings = config(command="evaluate", attacks=("advgan",), generator=str(file))
+        first = execute(settings, Watcher(), out=tmp_path / "run").summary
+        file.unlink()
+        again = execute(settings, Watcher(), out=tmp_path / "run", resume=True).summary
+        assert again["attacks"][0]["broken"] == first["attacks"][0]["broken"]
+
     def test_of_unknown_origin(self, whole: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
         file = shutil.copy(self.kept(whole[0]), tmp_path / "mine.keras")
         settings = config(command="evaluate", attacks=("advgan",), generator=str(file))

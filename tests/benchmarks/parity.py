@@ -283,12 +283,12 @@ def markdown(rows: Sequence[str]) -> str:
 
 def merged(text: str, rows: Sequence[str]) -> str:
     """`text` with its table brought up to date: new rows take the place of older ones."""
-    old = [line for line in text.splitlines() if line.startswith("| `")]
+    before, head, rest = text.partition("| " + " | ".join(HEADER))
+    table, _, after = rest.partition(_EXPLAINED)
+    old = [line for line in table.splitlines() if line.startswith("| `")]
     known = {_what(row): row for row in (*old, *rows)}
-    table = markdown([known[what] for what in sorted(known)])
-    before, _, rest = text.partition("| " + " | ".join(HEADER))
-    after = rest.partition(_EXPLAINED)[2]
-    return f"{before}{table}{after}" if rest else f"{text}{table}\n"
+    new = markdown([known[what] for what in sorted(known)])
+    return f"{before}{new}{after}" if head else f"{text}{new}\n"
 
 
 def _what(row: str) -> tuple[str, ...]:
