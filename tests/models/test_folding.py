@@ -53,37 +53,46 @@ def nested():
 
 
 def foldable():
-    """What is folded, and how many normalisations that are."""
+    """What is folded, built when called, and how many normalisations that are."""
     layers = keras().layers
     return {
-        "convolution": (chain(layers.Conv2D(5, 3, strides=2), bn(), layers.ReLU()), 1),
-        "without a bias": (chain(layers.Conv2D(5, 3, use_bias=False), bn()), 1),
-        "without scale": (chain(layers.Conv2D(5, 3), bn(scale=False)), 1),
-        "without offset": (chain(layers.Conv2D(5, 3), bn(center=False, epsilon=0.1)), 1),
-        "depthwise": (chain(layers.DepthwiseConv2D(3, depth_multiplier=2), bn()), 1),
-        "separable": (chain(layers.SeparableConv2D(5, 3, depth_multiplier=2), bn()), 1),
-        "dense": (chain(layers.Flatten(), layers.Dense(7), bn(), layers.ReLU()), 1),
-        "nested": (nested(), 1),
-        "residual": (residual(), 4),
+        "convolution": (lambda: chain(layers.Conv2D(5, 3, strides=2), bn(), layers.ReLU()), 1),
+        "without a bias": (lambda: chain(layers.Conv2D(5, 3, use_bias=False), bn()), 1),
+        "without scale": (lambda: chain(layers.Conv2D(5, 3), bn(scale=False)), 1),
+        "without offset": (lambda: chain(layers.Conv2D(5, 3), bn(center=False, epsilon=0.1)), 1),
+        "depthwise": (lambda: chain(layers.DepthwiseConv2D(3, depth_multiplier=2), bn()), 1),
+        "separable": (lambda: chain(layers.SeparableConv2D(5, 3, depth_multiplier=2), bn()), 1),
+        "dense": (lambda: chain(layers.Flatten(), layers.Dense(7), bn(), layers.ReLU()), 1),
+        "nested": (nested, 1),
+        "residual": (residual, 4),
     }
 
 
-def not_foldable():
+def around(ending):
+    """A convolution, and what `ending` makes of it."""
     k = keras()
-    layers = k.layers
     image = k.Input(SHAPE)
-    convolved = layers.Conv2D(3, 3, padding="same")(image)
-    end = layers.Dense(4)
-    twice = layers.Conv2D(3, 3, padding="same")
+    return k.Model(image, ending(k.layers.Conv2D(3, 3, padding="same")(image)))
+
+
+def used_twice():
+    k = keras()
+    image = k.Input(SHAPE)
+    shared = k.layers.Conv2D(3, 3, padding="same")
+    return k.Model(image, bn()(shared(shared(image))))
+
+
+def not_foldable():
+    layers = keras().layers
     return {
-        "an activation between": chain(layers.Conv2D(5, 3, activation="relu"), bn()),
-        "another axis": chain(layers.Conv2D(5, 3), bn(axis=1)),
-        "before the convolution": chain(bn(), layers.Conv2D(5, 3)),
-        "read by others": k.Model(
-            image, end(layers.Flatten()(layers.Add()([convolved, bn()(convolved)])))
+        "an activation between": lambda: chain(layers.Conv2D(5, 3, activation="relu"), bn()),
+        "another axis": lambda: chain(layers.Conv2D(5, 3), bn(axis=1)),
+        "before the convolution": lambda: chain(bn(), layers.Conv2D(5, 3)),
+        "read by others": lambda: around(
+            lambda x: layers.Dense(4)(layers.Flatten()(layers.Add()([x, bn()(x)])))
         ),
-        "an output": k.Model(image, [convolved, bn()(convolved)]),
-        "used twice": k.Model(image, bn()(twice(twice(image)))),
+        "an output": lambda: around(lambda x: [x, bn()(x)]),
+        "used twice": used_twice,
     }
 
 
@@ -100,8 +109,8 @@ def answers(classifier, x):
 
 @pytest.mark.parametrize("name", foldable())
 def test_logits_and_gradients_stay(tmp_path, monkeypatch, name):
-    model, many = foldable()[name]
-    loaded = load(saved(trained(model), tmp_path / "m.h5"))
+    build, many = foldable()[name]
+    loaded = load(saved(trained(build()), tmp_path / "m.h5"))
     x = random_pixels(4, SHAPE)
     folded = classifiers.build(loaded, PRESETS["unit"])
     assert len(fold(loaded.model).biases) == many
@@ -118,7 +127,7 @@ def test_logits_and_gradients_stay(tmp_path, monkeypatch, name):
 
 @pytest.mark.parametrize("name", not_foldable())
 def test_what_cannot_be_folded_is_left_alone(name):
-    assert fold(not_foldable()[name]) == Folding({}, ())
+    assert fold(not_foldable()[name]()) == Folding({}, ())
 
 
 def test_a_fold_that_would_change_the_logits_is_not_taken(tmp_path, monkeypatch):
