@@ -1,15 +1,16 @@
 """FAB: the fast adaptive boundary attack, towards whichever class boundary is nearest.
 
 Claims: good minimum distances in few gradients, and no step length to choose. Each iteration
-linearises the boundaries between the label and the likeliest other classes, takes the nearest,
-projects both the image and the current point onto it, exactly and within the box, steps a little
-beyond (1.05), and mixes the two with a weight of at most 0.1 for the image, which pulls the search
-towards the closest part of the boundary. A point that meets the goal goes back a tenth of the way.
+linearises the boundaries between the label and the likeliest other classes, takes the nearest (by
+the dual norm, as if there were no box), projects both the image and the current point onto it,
+exactly and within the box, steps a little beyond (1.05), and mixes the two with a weight of at most
+0.1 for the image, which pulls the search towards the closest part of the boundary. A point that
+meets the goal goes back a tenth of the way.
 
-Differs from the authors' code: the nearest boundary is the nearest within the box (theirs: by the
-dual norm, which ignores it); of more than `classes` + 1 classes only the likeliest at the current
+Differs from the authors' code: of more than `classes` + 1 classes only the likeliest at the current
 point are linearised (theirs: all); at the end the last tenth of the way to the closest point is
-bisected, as in the paper; and restarts begin half as far away as the closest point found.
+bisected, as in the paper; and restarts begin half as far away as the closest point found. Choosing
+the boundary that is nearest within the box was tried: in L1 it ended farther away.
 
 Targeted runs follow the one boundary between the target and whichever other class leads.
 
@@ -115,7 +116,7 @@ class FAB(Attack):
         over = searching & first & (state.t >= self.iterations)
         back = searching & ~over & first & met & ~state.back
         rival = tf.gather(rivals, state.j, batch_dims=1)
-        nearest = compared(state.nearest, state.x, g, value, rival, first, space)
+        nearest = compared(state.nearest, state.x, g, value, rival, first, space, box=False)
         ended = searching & ~over & ~back & (state.j + 1 >= count_of(z, row, self.classes))
         moved = tf.cond(
             tf.reduce_any(ended),

@@ -1,4 +1,4 @@
-"""Which boundary is nearest: of several linear functions, the one whose zero is closest in the box.
+"""Which boundary is nearest: of several linear functions, the one whose zero is closest.
 
 One gradient per step and class, the nearest so far kept in the state.
 """
@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from advcli.attacks.base import Row
 from advcli.lazy import Tensor, tf
-from advcli.threats.hyperplane import to_hyperplane
+from advcli.threats.hyperplane import dual_norms, to_hyperplane
 from advcli.threats.losses import Goal, margin, ranked_rivals
 from advcli.threats.space import Space, norms_of, select
 
@@ -19,7 +19,7 @@ class Nearest(NamedTuple):
 
     normal: Tensor  # [S, H, W, C], the gradient of its function
     value: Tensor  # [S], the function at x, > 0 beyond the boundary
-    reach: Tensor  # [S], the distance from x to it within the box; inf without a slope
+    reach: Tensor  # [S], the distance from x to it; inf without a slope
     rival: Tensor  # int32 [S], the class on its other side
 
 
@@ -36,9 +36,16 @@ def compared(
     rival: Tensor,
     first: Tensor,
     space: Space,
+    box: bool = True,
 ) -> Nearest:
-    """`nearest`, or this boundary where it is nearer or the `first` (bool [S]) at its point."""
-    reach = norms_of(to_hyperplane(x, normal, -value, space.norm), space.norm)
+    """`nearest`, or this boundary where it is nearer or the `first` (bool [S]) at its point.
+
+    Nearer on a way that stays in the box, or, without `box`, on one that may leave it.
+    """
+    if box:
+        reach = norms_of(to_hyperplane(x, normal, -value, space.norm), space.norm)
+    else:
+        reach = tf.math.divide_no_nan(tf.abs(value), dual_norms(normal, space.norm))
     reach = tf.where(reach > 0.0, reach, float("inf"))
     better = first | (reach < nearest.reach)
     return Nearest(

@@ -38,7 +38,7 @@ def _foolbox(name: str, **settings: object):
         import foolbox
         import tensorflow as tf
 
-        model = foolbox.TensorFlowModel(task.tf_model(), bounds=(0, 1))
+        model = foolbox.TensorFlowModel(tf.function(task.tf_model()), bounds=(0, 1))
         attack = getattr(foolbox.attacks, name)(**settings)
         x, y = tf.constant(task.x), tf.constant(task.labels)
         return attack(model, x, y, epsilons=None)[1].numpy()
@@ -102,6 +102,17 @@ REFERENCES = (
         _foolbox("EADAttack", steps=1000, decision_rule="L1"),
         "foolbox",
         calls=18_000,
+        models=_MODELS,
+    ),
+    Reference(
+        "cw",
+        "l2",
+        "cw",
+        "Foolbox L2CarliniWagnerAttack, 9 × 1000 steps",
+        "tf",
+        _foolbox("L2CarliniWagnerAttack", binary_search_steps=9, steps=1000),
+        "foolbox",
+        calls=9000,
         models=_MODELS,
     ),
     Reference(

@@ -80,6 +80,24 @@ def _spsa(task: Task) -> np.ndarray:
     return task.from_torch(found)
 
 
+def _nes(task: Task) -> np.ndarray:
+    """PGD on estimated gradients: one image at a time, for its estimate is of a batch's sum."""
+    import foolbox
+    import tensorflow as tf
+    from foolbox.gradient_estimators import es_gradient_estimator
+
+    tf.random.set_seed(task.seed)
+    model = foolbox.TensorFlowModel(tf.function(task.tf_model()), bounds=(0, 1))
+    attack = {"linf": foolbox.attacks.LinfPGD, "l2": foolbox.attacks.L2PGD}[task.norm]
+    estimated = es_gradient_estimator(attack, samples=48, sigma=0.01, bounds=(0, 1), clip=True)
+    settings = {"steps": 20, "rel_stepsize": 0.1, "random_start": False}
+    found = []
+    for i in range(len(task.x)):
+        image, label = tf.constant(task.x[i : i + 1]), tf.constant(task.labels[i : i + 1])
+        found.append(estimated(**settings).run(model, image, label, epsilon=task.eps).numpy())
+    return np.concatenate(found)
+
+
 def _simba(task: Task) -> np.ndarray:
     """The authors' loop for one image; the first image that succeeds within eps is returned."""
     import torch
@@ -180,6 +198,19 @@ REFERENCES = (
             "torch",
             _spsa,
             authors="cleverhans",
+        )
+        for norm in ("linf", "l2")
+    ),
+    *(
+        Reference(
+            "nes",
+            norm,
+            "nes:steps=20",
+            "Foolbox PGD, ES gradients",
+            "tf",
+            _nes,
+            "foolbox",
+            calls=20 * 49,
         )
         for norm in ("linf", "l2")
     ),
