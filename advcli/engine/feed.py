@@ -11,10 +11,47 @@ import queue
 import threading
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from advcli.engine.jobs import Outcome, Subject
+
+
+class Backlog(Iterator[Subject]):
+    """The subjects of a run; `reopen` brings those back that are not answered in full.
+
+    It holds what is under way, no more; keys tell subjects apart.
+    """
+
+    def __init__(self, subjects: Iterable[Subject]) -> None:
+        self._source = iter(subjects)
+        self._open: dict[str, Subject] = {}
+        self._again: deque[Subject] = deque()
+        self.broken = False  # the stream itself has failed, and will give no more
+
+    def __next__(self) -> Subject:
+        if self._again:
+            return self._again.popleft()
+        try:
+            subject = next(self._source)
+        except StopIteration:
+            raise
+        except BaseException:
+            self.broken = True
+            raise
+        self._open[subject.key] = subject
+        return subject
+
+    def settle(self, outcome: Outcome) -> None:
+        """Whoever asked has this answer: it is not to be computed again."""
+        subject = self._open.pop(outcome.key, None)
+        left = [eps for eps in subject.eps if eps != outcome.eps] if subject is not None else []
+        if subject is not None and left:
+            self._open[outcome.key] = replace(subject, eps=tuple(left))
+
+    def reopen(self) -> None:
+        """What is under way comes first, with the budgets that are still to be answered."""
+        self._again = deque(self._open.values())
 
 
 class Feed:
@@ -107,25 +144,33 @@ class Crew:
     _posted: queue.SimpleQueue[Posted] = field(default_factory=queue.SimpleQueue)
 
     def outcomes(self) -> Generator[list[Outcome], None, None]:
-        """Everything that the lanes answer; whoever stops listening stops them."""
+        """Everything that the lanes answer; whoever stops listening stops them.
+
+        An error of one ends the others too, and is raised when all that they know was told.
+        """
         threads = [
             threading.Thread(target=self._work, args=(number,), name=f"lane {number}", daemon=True)
             for number in range(len(self.lanes))
         ]
         self.feed.top_up()
         working = len(threads)
+        error: BaseException | None = None
         try:
             for thread in threads:
                 thread.start()
             while working:
                 posted = self._posted.get()
-                if posted.error is not None:
-                    raise posted.error
                 if posted.outcomes is None:
                     working -= 1
+                    if posted.error is not None:
+                        error = error or posted.error
+                        self.feed.stop()
                     continue
-                self.feed.top_up()
+                if error is None:
+                    self.feed.top_up()
                 yield posted.outcomes
+            if error is not None:
+                raise error
         finally:
             self.feed.stop()
             for thread in threads:
@@ -135,9 +180,9 @@ class Crew:
     def _work(self, number: int) -> None:
         try:
             for outcomes in self.lanes[number].ticks():
-                if self.feed.stopped:  # nobody listens, however much is still seated
-                    break
                 self._posted.put(Posted(number, outcomes))
+                if self.feed.stopped:  # however much is still seated
+                    break
         except BaseException as error:  # noqa: BLE001 - raised again where the caller listens
             self._posted.put(Posted(number, None, error))
         else:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 
 import numpy as np
 
@@ -68,6 +68,10 @@ class EngineStats:
     slot_steps: int = 0  # steps × slots: what was computed
     forwards: int = 0
     gradients: int = 0
+
+    def after(self, earlier: EngineStats) -> EngineStats:
+        """The figures of a part of the run that came `earlier`, and of this one after it."""
+        return EngineStats(*(a + b for a, b in zip(astuple(earlier), astuple(self), strict=True)))
 
 
 def combined(parts: Iterable[EngineStats]) -> EngineStats:

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import gc
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing
 from typing import Any, Protocol
 
 import numpy as np
 
 from advcli.attacks.base import Attack
-from advcli.engine.feed import Crew, Feed
+from advcli.engine.feed import Backlog, Crew, Feed
 from advcli.engine.jobs import EngineStats, Outcome, Subject, combined
 from advcli.engine.lane import Lane
 from advcli.engine.slots import ROWS, Slots
+from advcli.errors import NoVerdictError
 from advcli.lazy import Tensor
+from advcli.models.runtime import out_of_memory
 from advcli.threats.budget import Norm
 from advcli.threats.grid import Pixels, from_bytes
 from advcli.threats.space import Space
@@ -43,6 +46,11 @@ def rounded_batch(batch_size: int) -> int:
     of a tensor through another exponential, and an image's result would depend on its place.
     """
     return batch_size if batch_size == 1 else -(-batch_size // ROWS) * ROWS
+
+
+def halved(batch_size: int) -> int:
+    """The next smaller batch to try: about half as many rows, below eight of them one."""
+    return max(ROWS, batch_size // 2 // ROWS * ROWS) if batch_size > ROWS else 1
 
 
 def row_count(batch_size: int, width: int) -> int:
@@ -78,6 +86,9 @@ class Engine:
 
     `seed` and an image's content decide its random numbers; order, subset and the other images
     do not change its outcome.
+
+    Where memory does not suffice it goes on with half of `batch_size`, for this and every later
+    run, and tells `on_shrink`, if it is set, which attack it was.
     """
 
     def __init__(
@@ -97,7 +108,8 @@ class Engine:
         self.pixels: Pixels = pixels
         self.seed = seed
         self.stats = EngineStats()
-        self._compiled: dict[tuple[str, Norm], Slots] = {}
+        self.on_shrink: Callable[[Attack], None] | None = None
+        self._compiled: dict[tuple[Attack, Norm], Slots] = {}
 
     def predict(self, pixels: np.ndarray) -> Any:
         """The model as loaded on uint8 [N, H, W, C]: `.prediction` [N], `.logits` [N, K]."""
@@ -116,37 +128,89 @@ class Engine:
         `progress` is called after every tick with how many images' worth of steps the jobs in the
         slots have behind them.
         """
+        backlog = Backlog(subjects)
+        self.stats = EngineStats()
+        while True:
+            try:
+                with closing(self._pass(attack, norm, backlog, progress)) as outcomes:
+                    for outcome in outcomes:
+                        backlog.settle(outcome)
+                        yield outcome
+                return
+            except Exception as error:
+                if backlog.broken or not out_of_memory(error):
+                    raise
+                if not self._shrink(attack, norm):
+                    raise NoVerdictError(
+                        f"out of memory with one image at once, in {attack.spec}",
+                        "what was finished is kept: go on with --resume where there is more memory",
+                    ) from error
+            # Only here, where the error is forgotten, is what it holds on to set free
+            gc.collect()
+            backlog.reopen()
+            if self.on_shrink is not None:
+                self.on_shrink(attack)
+
+    def _pass(
+        self,
+        attack: Attack,
+        norm: Norm,
+        backlog: Backlog,
+        progress: Callable[[float], None] | None,
+    ) -> Generator[Outcome, None, None]:
+        """All of the backlog, unless memory runs out."""
+        earlier = self.stats
         slots = self.slots_for(attack, norm)
-        feed = Feed(subjects, self.lanes, slots.slots * self.lanes)
+        feed = Feed(backlog, self.lanes, slots.slots * self.lanes)
         lanes = [
             Lane(number, self.classifier, slots, attack, norm, self.pixels, self.seed, feed)
             for number in range(self.lanes)
         ]
         for lane in lanes:
             lane.begin()
-        self.stats = combined(lane.stats for lane in lanes)
+        self.stats = combined(lane.stats for lane in lanes).after(earlier)
         ticks = lanes[0].ticks() if len(lanes) == 1 else Crew(feed, lanes).outcomes()
         with closing(ticks):  # whatever ends this loop, no lane goes on
             for outcomes in ticks:
-                self.stats = combined(lane.stats for lane in lanes)
+                self.stats = combined(lane.stats for lane in lanes).after(earlier)
                 yield from outcomes
                 if progress is not None:
                     progress(sum(lane.under_way for lane in lanes))
-        self.stats = combined(lane.stats for lane in lanes)
+        self.stats = combined(lane.stats for lane in lanes).after(earlier)
+
+    def _shrink(self, attack: Attack, norm: Norm) -> bool:
+        """Settles for fewer rows at once; False if there is only one left.
+
+        Eight rows are first tried one batch at a time, which changes no bit.
+        """
+        rows = self._rows(attack, norm)
+        if rows <= ROWS and self.lanes > 1:
+            self.lanes = 1
+        elif rows == 1:
+            return False
+        else:
+            while self._rows(attack, norm) == rows:
+                self.batch_size = halved(self.batch_size)
+        if (self.surrogate or self.classifier).jit_compile:
+            self._compiled.clear()  # XLA compiles one shape
+        for known, slots in self._compiled.items():
+            slots.resize(self._rows(*known))
+        return True
+
+    def _rows(self, attack: Attack, norm: Norm) -> int:
+        return row_count(self.batch_size, attack.width(Space(norm, self.classifier.input_shape)))
 
     def slots_for(self, attack: Attack, norm: Norm) -> Slots:
         """The compiled tick for `attack` in `norm`: traced once, kept for the engine's life."""
-        key = (attack.spec, norm)
+        key = (attack, norm)
         if key not in self._compiled:
-            shape = self.classifier.input_shape
-            width = attack.width(Space(norm, shape))
             crafting = self.surrogate or self.classifier
             self._compiled[key] = Slots(
                 crafting.logits,
                 attack,
                 norm,
-                shape,
-                row_count(self.batch_size, width),
+                self.classifier.input_shape,
+                self._rows(attack, norm),
                 self.pixels,
                 bool(crafting.jit_compile),
                 transfer=self.surrogate is not None,

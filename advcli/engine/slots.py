@@ -122,6 +122,10 @@ class Slots:
             self.tick(self._idle, orders, 0, 0, 0)
         return self._idle
 
+    def resize(self, slots: int) -> None:
+        """Another number of rows from the next `start` on; not under XLA."""
+        self.slots, self._idle, self.agrees = slots, None, {}
+
     def _compile(self, carry: Carry, orders: Orders) -> None:
         if self._jit:
             self._compiled = tf.function(self._tick, jit_compile=True, autograph=False)

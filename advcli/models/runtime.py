@@ -18,6 +18,8 @@ from collections.abc import Iterator
 from advcli.errors import NoVerdictError, UsageError
 
 _DEVICE = re.compile(r"auto|cpu|gpu(?::(\d+))?")
+# What libraries below TensorFlow (oneDNN, cuDNN, cuBLAS, XLA) say of it under other error codes
+_NO_MEMORY = re.compile(r"out.of.memory|\bOOM\b|ALLOC_FAILED|bad_alloc", re.IGNORECASE)
 _prepared: str | None = None
 
 
@@ -111,6 +113,15 @@ def describe_device() -> str:
     gpu = tensorflow.config.get_visible_devices("GPU")[0]
     name = tensorflow.config.experimental.get_device_details(gpu).get("device_name", "unnamed")
     return f"{_prepared} ({name})"
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether what failed may succeed with fewer rows at once."""
+    from tensorflow import errors
+
+    if isinstance(error, (MemoryError, errors.ResourceExhaustedError)):
+        return True
+    return isinstance(error, errors.OpError) and bool(_NO_MEMORY.search(str(error)))
 
 
 @contextlib.contextmanager
