@@ -35,6 +35,7 @@ _MODULES = {
     "apgd-t": "apgd_t",
     "pma": "pma",
     "malt": "malt",
+    "race": "race",
     "mifgsm": "mifgsm",
     "cw": "cw",
     "ead": "ead",

@@ -68,6 +68,7 @@ EXPECTED: dict[str, Expected] = {
         fast="pma:steps=40,restarts=1", tiny="pma:steps=8,scouts=0", decides=(2, 3, 10)
     ),
     "malt": Expected(fast="malt:steps=40", tiny="malt:steps=8,targets=2", decides=(2, 3, 10)),
+    "race": Expected(tiny="race:targets=2,steps=10", decides=(2, 3, 10)),
     "mifgsm": Expected(
         tiny="mifgsm:steps=4,nesterov=true,input-diversity=0.5,translation=3,scale=2,scouts=2",
         decides=(2, 3, 10),
