@@ -30,6 +30,7 @@ __all__ = [
     "merge",
     "parse_target",
     "pick_target",
+    "preset_of",
     "resolve",
 ]
 
@@ -37,6 +38,8 @@ _LEVEL_SLACK = 1e-3  # of an 8-bit level: how far a rounded decimal may lie over
 
 # What --curve runs unless told otherwise: a minimum-norm attack that does well in its norm
 CURVE_ATTACKS: dict[Norm, str] = {"linf": "fmn", "l2": "ddn", "l1": "pdpgd", "l0": "sigma-zero"}
+
+DEFAULT_PRESET = "audit"  # of `evaluate`, where nothing else is asked for
 
 Target = int | Literal["least-likely", "next"]
 
@@ -155,7 +158,7 @@ def draft_phases(config: AuditConfig) -> tuple[Phase, ...]:
             "--preset and --attack exclude each other",
             "a preset is a cascade; repeat -a for attacks that each see every image",
         )
-    preset = config.preset
+    preset = preset_of(config)
     attacks = tuple(spec for spec in config.attacks if not is_natural(spec))
     if config.attacks and not attacks and not config.curve:
         if config.norm is not None or config.eps:
@@ -168,8 +171,6 @@ def draft_phases(config: AuditConfig) -> tuple[Phase, ...]:
         return ()
     if preset is None and not attacks and config.curve:
         attacks = (CURVE_ATTACKS[config.norm or "linf"],)
-    if preset is None and not attacks and config.command == "evaluate":
-        preset = "quick"
     if preset is not None:
         specs, cascade = preset_specs(preset, config.norm)
         phases = [_phase(config, spec, cascade=cascade) for spec in specs]
@@ -198,6 +199,13 @@ def resolve(phases: Iterable[Phase], input_shape: Sequence[int]) -> tuple[Phase,
         for phase in phases
     ]
     return merge(filled)
+
+
+def preset_of(config: AuditConfig) -> str | None:
+    """The preset that is run: the one asked for, or `evaluate`'s own where nothing is."""
+    if config.preset or config.attacks or config.curve or config.command != "evaluate":
+        return config.preset
+    return DEFAULT_PRESET
 
 
 def budget_notes(config: AuditConfig, phases: Iterable[Phase]) -> list[str]:

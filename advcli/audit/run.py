@@ -30,8 +30,10 @@ from advcli.audit.plan import (
     check_targets,
     draft_phases,
     parse_target,
+    preset_of,
     resolve,
 )
+from advcli.audit.presets import parse_preset
 from advcli.audit.setup import (
     Bench,
     build,
@@ -266,6 +268,7 @@ def _describe(
         "findings": [
             *bench.findings,
             *(finding(BUDGET, "note", note) for note in budget_notes(config, phases)),
+            *_preset_remark(config),
         ],
         "engine": {
             "device": bench.device,
@@ -285,6 +288,12 @@ def _describe(
             "finished": None,
         },
     }
+
+
+def _preset_remark(config: AuditConfig) -> list[dict[str, str]]:
+    preset = preset_of(config)
+    remark = parse_preset(preset)[0].remark if preset else ""
+    return [finding("preset", "note", remark)] if remark else []
 
 
 def _formula(model: dict[str, Any]) -> list[Any]:

@@ -36,7 +36,7 @@ def command(ctx: click.Context, /, **options: Any) -> int:
     """Accuracy of MODEL on IMAGES, unperturbed and under attack.
 
     IMAGES is a folder of class sub-folders, or a flat folder with --labels FILE; without labels
-    the model's own prediction is the reference. Neither --preset nor -a: the preset quick.
+    the model's own prediction is the reference. Neither --preset nor -a: the preset audit.
 
     \b
     advcli evaluate model.h5 test/ --eps 2/255,8/255

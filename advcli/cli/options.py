@@ -179,8 +179,8 @@ def audit_options(function: F) -> F:
             "--preset",
             metavar="NAME[:version=…]",
             type=Parsed("PRESET", "advcli.audit.presets", "parse_preset", keep_text=True),
-            help="A cascade: each attack sees what the ones before it left. quick = noise, fgsm, "
-            "pgd; autoattack[:version=standard|plus|rand] = the protocol of record; blackbox = "
+            help="A cascade: each attack sees what the ones before it left. audit = full strength in "
+            "few model calls; quick = noise, fgsm, pgd; autoattack[:version=standard|plus|rand] = the protocol of record; blackbox = "
             "what needs no gradient; natural = corruptions, rotations and shifts, no cascade.",
         ),
         click.option(

@@ -1,6 +1,8 @@
-"""Multiplying the logits by 60 changes no decision: the protocol of record must not be fooled."""
+"""Multiplying the logits by 60 changes no decision: no full-strength preset may be fooled."""
 
 from __future__ import annotations
+
+import pytest
 
 from advcli.audit.plan import AuditConfig
 from advcli.audit.run import execute
@@ -8,14 +10,15 @@ from advcli.audit.run import execute
 from .support import SAMPLES, Watcher
 
 
-def test_autoattack_finds_the_same_on_the_masked_twin() -> None:
+@pytest.mark.parametrize("preset", ["autoattack", "audit"])
+def test_the_same_is_found_on_the_masked_twin(preset: str) -> None:
     robust = []
     for model in ("cnn.h5", "masked.h5"):
         config = AuditConfig(
             command="evaluate",
             model=str(SAMPLES / model),
             images=str(SAMPLES / "images"),
-            preset="autoattack",
+            preset=preset,
             eps=(0.08,),
             preprocess="unit",
             limit=12,

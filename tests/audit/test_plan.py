@@ -23,11 +23,10 @@ def described(phases: tuple[Phase, ...]) -> list[tuple[str, str, tuple[float, ..
     return [(p.spec, p.norm, p.eps, p.cascade) for p in phases]
 
 
-def test_evaluate_runs_the_quick_cascade() -> None:
+def test_evaluate_runs_the_audit_cascade() -> None:
     assert described(draft_phases(config())) == [
-        ("noise", "linf", (8 / 255,), True),
-        ("fgsm", "linf", (8 / 255,), True),
-        ("pgd", "linf", (8 / 255,), True),
+        ("race", "linf", (8 / 255,), True),
+        ("square:steps=200", "linf", (8 / 255,), True),
     ]
 
 
