@@ -14,6 +14,7 @@ from advcli.lazy import Tensor, tf
 from advcli.models.convolution import fast_first_convolution
 from advcli.models.findings import Finding
 from advcli.models.folding import Folding, fold
+from advcli.models.footprint import row_bytes
 from advcli.models.head import SMALLEST, Head, without_peeling
 from advcli.models.loader import LoadedModel
 from advcli.models.preprocessing import Preprocessing
@@ -80,6 +81,11 @@ class Classifier:
                     [tf.constant(weight) for weight in weights] for weights in self._weights
                 )
         self._confirm = self._compile_confirm()
+
+    @property
+    def row_bytes(self) -> int:
+        """What one image costs in memory while its gradient is computed."""
+        return row_bytes(self._loaded.model, self.input_shape)
 
     def logits(self, x: Tensor) -> Tensor:
         """Float32 [B, H, W, C] in [0, 1] to float32 logits [B, K], differentiably.

@@ -84,7 +84,7 @@ def _adding(bias: Array) -> Any:
 
 def _pairs(model: Any) -> Iterator[tuple[Any, Any]]:
     """(a linear layer, the normalisation that alone reads its output), each used once."""
-    graphs = list(_graphs(model))
+    graphs = list(graphs_of(model))
     nodes = [node for graph in graphs for same in graph._nodes_by_depth.values() for node in same]
     uses = Counter(id(node.operation) for node in nodes)
     readers = Counter(id(tensor) for node in nodes for tensor in node.input_tensors)
@@ -109,7 +109,7 @@ def _pairs(model: Any) -> Iterator[tuple[Any, Any]]:
             yield source, layer
 
 
-def _graphs(model: Any) -> Iterator[Any]:
+def graphs_of(model: Any) -> Iterator[Any]:
     """The model's graph and those nested in it, each once. A layer that was part of other graphs
     while the file was loaded still knows their nodes, so layers are not asked."""
     waiting, seen = [model], set()
