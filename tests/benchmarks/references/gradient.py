@@ -13,16 +13,20 @@ from tests.benchmarks.references import Reference, Task
 _NORMS = {"linf": "Linf", "l2": "L2", "l1": "L1"}
 
 
-def _pgd_foolbox(task: Task) -> np.ndarray:
-    """Its defaults: 40 steps of eps/30 (L2: 50 of eps/40) from a random start."""
-    import foolbox
-    import tensorflow as tf
+def _foolbox(name: str):
+    """At its defaults; PGD: 40 steps of eps/30 (L2: 50 of eps/40) from a random start."""
 
-    tf.random.set_seed(task.seed)
-    model = foolbox.TensorFlowModel(task.tf_model(), bounds=(0, 1))
-    attack = {"linf": foolbox.attacks.LinfPGD, "l2": foolbox.attacks.L2PGD}[task.norm]()
-    x, y = tf.constant(task.x), tf.constant(task.labels)
-    return attack(model, x, y, epsilons=task.eps)[1].numpy()
+    def run(task: Task) -> np.ndarray:
+        import foolbox
+        import tensorflow as tf
+
+        tf.random.set_seed(task.seed)
+        model = foolbox.TensorFlowModel(tf.function(task.tf_model()), bounds=(0, 1))
+        attack = getattr(foolbox.attacks, name)()
+        x, y = tf.constant(task.x), tf.constant(task.labels)
+        return attack(model, x, y, epsilons=task.eps)[1].numpy()
+
+    return run
 
 
 def _apgd(loss: str):
@@ -107,9 +111,25 @@ def _momentum(name: str, **settings: float):
 
 
 REFERENCES = (
-    Reference("pgd", "linf", "pgd", "Foolbox LinfPGD", "tf", _pgd_foolbox, "foolbox", calls=40),
-    Reference(
-        "pgd", "l2", "pgd:steps=50", "Foolbox L2PGD", "tf", _pgd_foolbox, "foolbox", calls=50
+    *(
+        Reference(
+            ours.split(":")[0],
+            norm,
+            ours,
+            f"Foolbox {name}",
+            "tf",
+            _foolbox(name),
+            "foolbox",
+            calls=calls,
+        )
+        for norm, ours, name, calls in (
+            ("linf", "fgsm", "LinfFastGradientAttack", 1),
+            ("l2", "fgm", "L2FastGradientAttack", 1),
+            ("linf", "bim:scouts=0", "LinfBasicIterativeAttack", 10),
+            ("l2", "bim:scouts=0", "L2BasicIterativeAttack", 10),
+            ("linf", "pgd", "LinfPGD", 40),
+            ("l2", "pgd:steps=50", "L2PGD", 50),
+        )
     ),
     *(
         Reference(
