@@ -48,7 +48,10 @@ def dual_norms(normal: Tensor, norm: Norm) -> Tensor:
         return tf.reduce_sum(tf.abs(normal), axis=_AXES)
     if norm == "l1":
         return tf.reduce_max(tf.abs(normal), axis=_AXES)
-    return tf.sqrt(tf.reduce_sum(tf.square(normal), axis=_AXES))
+    # scaled to 1 first: squares of real gradients leave float32 at both ends
+    peak = tf.reduce_max(tf.abs(normal), axis=_AXES)
+    scaled = tf.math.divide_no_nan(normal, per_row(peak, normal))
+    return peak * tf.sqrt(tf.reduce_sum(tf.square(scaled), axis=_AXES))
 
 
 def _even(slope: Tensor, room: Tensor, need: Tensor, pace: Tensor) -> Tensor:

@@ -7,9 +7,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from advcli.attacks.base import Row
+from advcli.attacks.registry import parse_spec
 from advcli.images.writer import read_back
+from advcli.lazy import tf
 from advcli.models import classifier as classifiers
 from advcli.models import loader, preprocessing
+from advcli.threats.losses import Goal
+from advcli.threats.randomness import Random
+from advcli.threats.space import Space
 from tests.attacks.test_contract import attack, subjects_of
 
 DIGITS = Path(__file__).parents[2] / "sample_models" / "digits"
@@ -64,3 +70,25 @@ def test_gives_up_early_where_much_is_missing_and_goes_on_where_little_is(robust
     )
     assert all(o.gradients == short + 40 + 2 * 201 for o in stubborn)
     assert not fooled(stubborn)
+
+
+def test_rivals_that_a_round_did_not_run_keep_their_order():
+    """After the third round, which runs one, the last one takes the second best of the second."""
+    race = parse_spec("race:targets=4", "linf").attack
+    space = Space("linf", (2, 2, 1))
+    x0 = tf.zeros([1, 2, 2, 1])
+    one = tf.zeros([1], tf.int32)
+    row = Row(x0, Goal(one, one - 1), tf.constant([0.1]), tf.zeros([1, 2], tf.uint32), one, x0)
+    random = Random(row.key, one)
+    far = float("-inf")
+    state = race.init(row, space, random)._replace(
+        order=tf.constant([[3, 1, 2, 0]]),
+        lead=tf.constant([[far, far, far, -0.01]]),
+        clean=tf.constant([-1.0]),
+        peak=tf.constant([-0.01]),
+        heat=one + 2,
+        call=one + 40,
+    )
+    after = race._next(row, state, tf.constant([True]), one + 4, space, random)
+    assert after.state.order.numpy().tolist() == [[3, 1, 2, 0]]
+    assert (after.state.heat.numpy(), after.done.numpy()) == ([3], [False])
