@@ -71,6 +71,7 @@ class AuditConfig(BaseModel):
     limit: int | None = None
     seed: int = 0
     batch_size: int | None = None
+    compile: Literal["auto", "graph", "xla"] = "auto"
     device: str = "auto"
     pixels: Literal["uint8", "float"] = "uint8"
     output: str | None = None

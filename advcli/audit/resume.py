@@ -5,13 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 from advcli.audit.plan import AuditConfig, Phase, draft_phases, merge
-from advcli.audit.soundness import BUDGET
+from advcli.audit.soundness import BUDGET, PRESET
 from advcli.errors import RunError
 
 __all__ = [
     "check_identity",
     "check_model",
+    "check_path",
     "continued",
+    "continued_rows",
     "merged_config",
     "merged_phases",
 ]
@@ -78,6 +80,25 @@ def check_model(sha256: str, earlier: dict[str, Any]) -> None:
         )
 
 
+def check_path(config: AuditConfig, earlier: dict[str, Any]) -> None:
+    """Raises RunError where another way of compiling is asked for than the run's."""
+    before = earlier["engine"]["compiled"]
+    if config.compile not in ("auto", before):
+        raise RunError(
+            f"the run in --out differs: --compile is {before} there, {config.compile} now",
+            "give another --out, or leave --compile away",
+        )
+
+
+def continued_rows(config: AuditConfig, earlier: dict[str, Any]) -> int | None:
+    """The run's batch size, which may have been halved since it was asked for; None where
+    another one is asked for now."""
+    asked = config.batch_size
+    if asked is None or asked == earlier["config"]["batch_size"]:
+        return int(earlier["engine"]["batch_size"])
+    return None
+
+
 def check_identity(
     identity: dict[str, Any], earlier: dict[str, Any], given: frozenset[str]
 ) -> None:
@@ -104,6 +125,11 @@ def continued(run: dict[str, Any], earlier: dict[str, Any]) -> dict[str, Any]:
         "findings": [
             *(found for found in earlier["findings"] if found["check"] != BUDGET),
             *(found for found in run["findings"] if found["check"] == BUDGET),
+            *(
+                found
+                for found in run["findings"]
+                if found["check"] == PRESET and found not in earlier["findings"]
+            ),
         ],
         "timings": earlier["timings"],
         "provenance": run["provenance"] | {"started": earlier["provenance"]["started"]},

@@ -42,7 +42,8 @@ from advcli.audit.setup import (
     stream_of,
     versions,
 )
-from advcli.audit.soundness import BUDGET, finding
+from advcli.audit.shrinking import Shrinking
+from advcli.audit.soundness import BUDGET, PRESET, finding
 from advcli.audit.summary import SCHEMA_VERSION, missing, summarise
 from advcli.engine.run import Engine, auto_lanes
 from advcli.errors import ModelError, NoVerdictError, RunError, UsageError
@@ -104,11 +105,12 @@ def execute(
         check_classes(gates, folder.class_names)
     if earlier is not None:
         resuming.check_model(header.sha256, earlier)
-    batch_size = earlier["engine"]["batch_size"] if earlier and not config.batch_size else None
+        resuming.check_path(config, earlier)
     bench = build(
         config,
         folder,
-        batch_size=batch_size,
+        batch_size=resuming.continued_rows(config, earlier) if earlier is not None else None,
+        compiled=earlier["engine"]["compiled"] if earlier is not None else None,
         preprocessing=stored_preprocessing(earlier["model"]["preprocessing"])
         if earlier is not None and "preprocess" not in given
         else None,
@@ -118,8 +120,6 @@ def execute(
         and not given & {"surrogate", "surrogate_preprocess"}
         else None,
     )
-    if earlier is not None:  # one compile path for one run
-        bench.fix_compilation(earlier["engine"]["compiled"])
     phases = resolve(phases, bench.input_shape)
     check_planned(gates, phases, natural, targeted=config.targeted is not None)
     check_classes(gates, bench.class_names)
@@ -136,7 +136,12 @@ def execute(
         batch_size=bench.batch_size,
         pixels=config.pixels,
         seed=config.seed,
-        lanes=auto_lanes(bench.input_shape, bench.batch_size, bench.device.split(" ")[0]),
+        lanes=auto_lanes(
+            bench.input_shape,
+            bench.batch_size,
+            bench.device.split(" ")[0],
+            bench.crafting.row_bytes,
+        ),
         surrogate=None if bench.surrogate is None else bench.surrogate.classifier,
     )
     run = _describe(config, bench, phases, target, engine, command_line)
@@ -172,6 +177,7 @@ def _work(
         fresh = not directory.holds_run
         if fresh:
             directory.write_run(run)
+        engine.on_shrink = Shrinking(engine, run, directory, watcher)
         worker.clean_pass(target)
         try:
             worker.check(phases)
@@ -226,7 +232,6 @@ def _describe(
 ) -> dict[str, Any]:
     """run.json of a fresh run."""
     model = bench.model_section()
-    compiled = "xla" if bench.classifier.jit_compile else "graph"
     surrogate = None if bench.surrogate is None else bench.surrogate.section()
     return {
         "schema_version": SCHEMA_VERSION,
@@ -244,7 +249,7 @@ def _describe(
             "seed": config.seed,
             "targeted": config.targeted,
             "batch_size": engine.batch_size,
-            "compiled": compiled,
+            "compiled": bench.compiled,
             "command": config.command,
             "save_images": config.save_images,
             "only_fooled": config.only_fooled,
@@ -272,7 +277,7 @@ def _describe(
         ],
         "engine": {
             "device": bench.device,
-            "compiled": compiled,
+            "compiled": bench.compiled,
             "batch_size": engine.batch_size,
         },
         "timings": {},
@@ -292,8 +297,9 @@ def _describe(
 
 def _preset_remark(config: AuditConfig) -> list[dict[str, str]]:
     preset = preset_of(config)
-    remark = parse_preset(preset)[0].remark if preset else ""
-    return [finding("preset", "note", remark)] if remark else []
+    remarks = parse_preset(preset)[0].remarks if preset else {}
+    remark = remarks.get(config.norm or "linf")
+    return [finding(PRESET, "note", remark)] if remark else []
 
 
 def _formula(model: dict[str, Any]) -> list[Any]:

@@ -7,7 +7,6 @@ model, chooses the preprocessing on a fixed sample of the whole folder, and chec
 from __future__ import annotations
 
 import platform
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +15,7 @@ import numpy as np
 
 from advcli.audit import soundness
 from advcli.audit.plan import AuditConfig
-from advcli.engine.run import auto_batch_size, rounded_batch
+from advcli.engine.run import auto_batch_size, halved, rounded_batch
 from advcli.errors import UsageError
 from advcli.images.folder import ImageFolder, check_classes, open_folder
 from advcli.images.stream import ImageStream
@@ -26,6 +25,8 @@ from advcli.models.header import Header, read_header
 if TYPE_CHECKING:
     from advcli.models.auto import PreprocessingChoice
     from advcli.models.classifier import Classifier
+    from advcli.models.findings import Finding
+    from advcli.models.gradient import CompilePath
     from advcli.models.loader import LoadedModel
     from advcli.models.preprocessing import Preprocessing
 
@@ -73,11 +74,19 @@ class Bench:
     def input_shape(self) -> tuple[int, int, int]:
         return self.classifier.input_shape
 
+    @property
+    def crafting(self) -> Classifier:
+        """The model that attacks are crafted on."""
+        return self.classifier if self.surrogate is None else self.surrogate.classifier
+
+    @property
+    def compiled(self) -> str:
+        """How attacks are compiled: `graph` or `xla`."""
+        return "xla" if self.crafting.jit_compile else "graph"
+
     def fix_compilation(self, compiled: str) -> None:
         """The way of compiling that run.json states, for whatever attacks are crafted on."""
-        self.classifier.jit_compile = compiled == "xla"
-        if self.surrogate is not None:
-            self.surrogate.classifier.jit_compile = compiled == "xla"
+        self.crafting.jit_compile = compiled == "xla"
 
     def model_section(self) -> dict[str, Any]:
         """summary.json's `model`."""
@@ -197,14 +206,16 @@ def build(
     folder: ImageFolder,
     *,
     batch_size: int | None = None,
+    compiled: CompilePath | None = None,
     preprocessing: Preprocessing | None = None,
     surrogate_preprocessing: Preprocessing | None = None,
     check_gradient: bool = True,
 ) -> Bench:
     """Loads the model and gets it ready; raises an AdvcliError that ends in exit 2.
 
-    `batch_size` and the preprocessings override the configuration's. The gradient is checked at
-    the batch size that will be compiled, of the model that attacks are crafted on.
+    `batch_size`, `compiled` and the preprocessings are those of a run that goes on, and override
+    the configuration's. The gradient is checked at the batch size that will be compiled, of the
+    model that attacks are crafted on.
     """
     from advcli.models import classifier as classifiers
     from advcli.models import loader, runtime
@@ -229,13 +240,17 @@ def build(
         surrogate, found = _surrogate(config, classifier, sample, surrogate_preprocessing)
         findings += found
     device = runtime.describe_device()
+    crafting = classifier if surrogate is None else surrogate.classifier
     rows = rounded_batch(
-        batch_size or config.batch_size or auto_batch_size(shape, device.split(" ")[0])
+        batch_size
+        or config.batch_size
+        or auto_batch_size(shape, device.split(" ")[0], crafting.row_bytes)
     )
     remarks = [*classifier.findings]
     if check_gradient:
-        crafting = classifier if surrogate is None else surrogate.classifier
-        remarks += _check_gradient(crafting, sample, rows)
+        checked, noticed = _check_gradient(crafting, sample, rows, compiled or config.compile)
+        remarks += noticed
+        rows = rows if batch_size is not None else checked
     findings += [soundness.finding(f.check, f.verdict, f.detail) for f in remarks]
     names = folder.class_names or tuple(str(i) for i in range(classifier.class_count))
     return Bench(
@@ -351,13 +366,30 @@ def _refuse_chance(classifier: Classifier, sample: Sample, who: str, option: str
         )
 
 
-def _check_gradient(classifier: Classifier, sample: Sample, batch_size: int) -> Sequence[Any]:
+def _check_gradient(
+    classifier: Classifier, sample: Sample, rows: int, path: CompilePath
+) -> tuple[int, list[Finding]]:
+    """(rows that fit into memory, what was found)."""
+    from advcli.models.findings import Finding
     from advcli.models.gradient import check_gradient
+    from advcli.models.runtime import out_of_memory
 
     count = min(_GRADIENT_IMAGES, len(sample.pixels))
     pixels = sample.pixels[:count].astype(np.float32) / np.float32(255)
     labels = classifier.confirm(pixels).prediction
-    return list(check_gradient(classifier, pixels, labels, batch_size=batch_size))
+    asked = rows
+    while True:
+        try:
+            findings = list(check_gradient(classifier, pixels, labels, rows, path))
+            break
+        except Exception as error:
+            if rows == 1 or not out_of_memory(error):
+                raise
+        rows = halved(rows)
+    if rows < asked:
+        detail = f"memory does not suffice for {asked} images at once: {rows} are computed"
+        findings.append(Finding("memory", "note", detail))
+    return rows, findings
 
 
 def versions() -> dict[str, str]:

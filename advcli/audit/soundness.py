@@ -14,8 +14,9 @@ from advcli.audit.ledger import Ledger
 from advcli.audit.plan import Phase
 from advcli.images.text import printable
 
-__all__ = ["BUDGET", "finding", "from_fits", "from_journal", "unreadable", "verdict"]
+__all__ = ["BUDGET", "PRESET", "finding", "from_fits", "from_journal", "unreadable", "verdict"]
 
+PRESET = "preset"  # the check that says what a preset leaves out
 BUDGET = "budget"  # the check that says what an eps means; asked anew when a run goes on
 _STALLED_SHARE = 0.01
 _UNREADABLE_SHARE = 0.05

@@ -179,9 +179,10 @@ def audit_options(function: F) -> F:
             "--preset",
             metavar="NAME[:version=…]",
             type=Parsed("PRESET", "advcli.audit.presets", "parse_preset", keep_text=True),
-            help="A cascade: each attack sees what the ones before it left. audit = full strength in "
-            "few model calls; quick = noise, fgsm, pgd; autoattack[:version=standard|plus|rand] = the protocol of record; blackbox = "
-            "what needs no gradient; natural = corruptions, rotations and shifts, no cascade.",
+            help="A cascade: each attack sees what the ones before it left. audit = full strength "
+            "in few model calls; quick = noise, fgsm, pgd; "
+            "autoattack[:version=standard|plus|rand] = the protocol of record; blackbox = what "
+            "needs no gradient; natural = corruptions, rotations and shifts, no cascade.",
         ),
         click.option(
             "--norm",
@@ -221,7 +222,18 @@ def audit_options(function: F) -> F:
             type=BatchSize(),
             default="auto",
             show_default=True,
-            help="Rows computed at once.",
+            help="Images computed at once by each lane (one a core, one on a GPU): 1, or a "
+            "multiple of 8, to which others are brought up. Where an attack asks several points "
+            "per image, so many points: those of 1 image, or of a multiple of 8 (up to twice as "
+            "many). Halved where memory runs out.",
+        ),
+        click.option(
+            "--compile",
+            type=click.Choice(["auto", "graph", "xla"]),
+            default="auto",
+            show_default=True,
+            help="How steps are compiled. auto: the faster way whose gradient is right; XLA only "
+            "where it wins clearly.",
         ),
         click.option(
             "--pixels",

@@ -2,60 +2,51 @@
 
 TensorFlow's eager gradient crashes on some convolutions and its compiled one has been wrong
 elsewhere, so nothing is taken on trust: the compiled gradient of the margin is compared with a
-central finite difference along itself, first as a plain graph, then under XLA, and the first path
-that agrees is taken. Nothing here ever differentiates eagerly.
+central finite difference along itself, as a plain graph and where it matters under XLA. Of the
+paths that agree the faster one is taken (`faster_path`), unless the user asks for one. Nothing
+here ever differentiates eagerly.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
-from advcli.lazy import Tensor, tf
+from advcli.errors import UsageError
+from advcli.lazy import tf
 from advcli.models.classifier import Classifier
-from advcli.models.convolution import gradient_of
 from advcli.models.findings import Finding, Verdict
 from advcli.models.head import SMALLEST
+from advcli.models.paths import TOLERANCE, Answer, Batch, Run, Trial, first_line, seconds, try_path
+from advcli.models.runtime import out_of_memory
 
 Array = np.ndarray[Any, Any]
 
+CompilePath = Literal["auto", "graph", "xla"]
+
 MAX_IMAGES = 8
-TOLERANCE = 0.05
-"""Median relative error allowed between the gradient's norm and the difference quotient."""
+GAIN = 1.15
+"""How many times as fast XLA has to be to be taken."""
 
-_CHANGES = (1e-3, 1e-2, 1e-1)
-"""Steps are sized by the change of the margin that they should cause, relative to the logits."""
-
+_NAMES = {False: "graph", True: "XLA"}
+# Parts of operations' names; pooling goes backwards through a scatter
+_SLOW = {"Conv": "convolutions", "While": "loops", "RNN": "loops", "Pool": "pooling"}
 _JITTER = 0.02
 _REPEATS = 5
 _ZERO_SHARE = 0.1
 _FLOOR = float(np.log(SMALLEST)) * 0.999
 
 
-@dataclass(frozen=True)
-class _Answer:
-    """Logits [B, K], and input gradients [B, H, W, C] of the margin and of cross-entropy."""
-
-    logits: Array
-    margin_gradient: Array
-    entropy_gradient: Array
-
-
-def margin(logits: Tensor, labels: Tensor) -> Tensor:
-    """Largest other logit − the label's: float32 [B], positive where misclassified."""
-    chosen = tf.one_hot(labels, tf.shape(logits)[1], on_value=True, off_value=False, dtype=tf.bool)
-    own = tf.reduce_max(tf.where(chosen, logits, -np.inf), axis=1)
-    other = tf.reduce_max(tf.where(chosen, -np.inf, logits), axis=1)
-    return other - own
-
-
 def check_gradient(
-    classifier: Classifier, pixels: Array, labels: Array, batch_size: int
+    classifier: Classifier,
+    pixels: Array,
+    labels: Array,
+    batch_size: int,
+    path: CompilePath = "auto",
 ) -> list[Finding]:
-    """Chooses the compile path whose gradient is right, and reports what puts attacks in doubt.
+    """Chooses how gradients are compiled, and reports what puts attacks in doubt.
 
     Sets `classifier.jit_compile`. Costs about 15 forwards and 10 gradients of one batch.
 
@@ -63,136 +54,137 @@ def check_gradient(
     - `pixels`: float32 [n, H, W, C] in pixel space, n ≥ 1; the first 8 are used, repeated to
       `batch_size` rows, the shape that the engine will compile.
     - `labels`: class indices [n].
+    - `path`: `graph` or `xla` is taken whatever its gradient is worth; `auto` takes the faster
+      one of those that are right. Raises UsageError for one that cannot be compiled.
     """
     count = min(len(pixels), MAX_IMAGES, batch_size)
     rows = np.arange(batch_size) % count
-    batch = _Batch(
+    batch = Batch(
         np.asarray(pixels[:count], np.float32)[rows],
         np.asarray(labels[:count], np.int64)[rows],
         count,
     )
     # Flat backgrounds put many units exactly on a kink, where no difference quotient is right.
     noise = np.random.default_rng(0).uniform(-_JITTER, _JITTER, batch.x.shape)
-    generic = _Batch((batch.x + noise).astype(np.float32), batch.y, count)
+    generic = Batch((batch.x + noise).astype(np.float32), batch.y, count)
     forward = tf.function(classifier.logits, autograph=False)
-    tried: dict[bool, tuple[_Run, _Answer, float | None]] = {}
-    for jit in (False, True):
-        run = _compile(classifier, jit)
-        try:
-            answer = run(batch.x, batch.y)
-        except (tf.errors.OpError, NotImplementedError, LookupError):
-            continue  # an operation without a gradient, or one that XLA does not know
-        if not np.isfinite(answer.logits).all():
-            classifier.jit_compile = jit
-            detail = "the model's logits are not finite on clean images"
-            return [Finding("finite-logits", "suspect", detail)]
-        error = _disagreement(forward, run(generic.x, generic.y).margin_gradient, generic)
-        tried[jit] = run, answer, error
-        if error is None or error <= TOLERANCE:
-            break
-    if not tried:
-        classifier.jit_compile = False
+
+    def tried(jit: bool) -> Trial | str:
+        return try_path(classifier, jit, forward, batch, generic)
+
+    classifier.jit_compile = jit = path == "xla"
+    found = tried(jit)
+    if isinstance(found, Trial) and not found.finite:
+        detail = "the model's logits are not finite on clean images"
+        return [Finding("finite-logits", "suspect", detail)]
+    other = None if isinstance(found, Trial) and found.right else tried(not jit)
+    chosen, why = found, f"--compile {path}"
+    if path != "auto":
+        if isinstance(found, str):
+            _refuse_uncompiled(classifier, jit, batch, found, other)
+    elif isinstance(other, Trial) and (isinstance(found, str) or other.right):
+        chosen, why, jit = other, "the plain graph's gradient is wrong here", True
+    elif isinstance(found, Trial) and found.right and found.error is not None:
+        chosen, why, jit = _faster(found, lambda: tried(True), forward, batch)
+    else:
+        why = "no gradient is known to be right by which XLA could be judged"
+    classifier.jit_compile = jit
+    if isinstance(chosen, str):
         detail = "TensorFlow cannot differentiate the model: only attacks without gradients work"
         return [Finding("gradient", "suspect", detail)]
-    # The last one tried if it agrees; else the plain graph, which at least every model can run.
-    jit = list(tried)[-1]
-    agrees = tried[jit][2] is None or (tried[jit][2] or 0.0) <= TOLERANCE
-    jit = jit if agrees else next(iter(tried))
-    classifier.jit_compile = jit
-    run, answer, error = tried[jit]
-    findings = _properties(classifier, forward, run, answer, batch)
-    return [_verdict(jit, error, findings), *findings]
+    findings = _properties(classifier, forward, chosen.run, chosen.answer, batch)
+    # what every run does needs no line of its own in the table
+    remark: Verdict = "note" if jit or path != "auto" else "ok"
+    return [
+        _verdict(jit, chosen, other, findings),
+        Finding("compile", remark, f"{_NAMES[jit]}: {why}"),
+        *findings,
+    ]
 
 
-@dataclass(frozen=True)
-class _Batch:
-    """`count` images, repeated to fill the rows."""
+def _faster(
+    graph: Trial, under_xla: Callable[[], Trial | str], forward: Any, batch: Batch
+) -> tuple[Trial, str, bool]:
+    """(what is taken, why, whether that is XLA), where the plain graph is right.
 
-    x: Array
-    y: Array
-    count: int
+    On a CPU, XLA makes convolutions slower, and compiling them takes it seconds: there it is
+    asked about dense networks alone. It has to win clearly, so that the next run chooses alike.
+    """
+    if not tf.config.list_logical_devices("GPU") and (slow := _slow_under_xla(forward, batch)):
+        return graph, f"on a CPU, XLA makes {slow} slower", False
+    try:
+        xla = under_xla()
+    except Exception as error:
+        if not out_of_memory(error):
+            raise
+        return graph, "memory does not suffice for XLA", False
+    if isinstance(xla, str):
+        return graph, f"XLA cannot compile the model ({xla})", False
+    if not xla.right or xla.error is None:
+        return graph, "XLA's gradient is wrong here", False
+    graph_seconds, xla_seconds = seconds((graph.run, xla.run), batch)
+    ratio = graph_seconds / xla_seconds
+    if ratio < GAIN:
+        return graph, f"XLA is {ratio:.2g} times as fast here, no clear gain", False
+    return xla, f"{ratio:.2g} times as fast here as the plain graph", True
 
 
-_Run = Callable[[Array, Array], _Answer]
+def _slow_under_xla(forward: Any, batch: Batch) -> str:
+    """The kind of operation that XLA computes slowly on a CPU, empty where there is none."""
+    graph = forward.get_concrete_function(tf.TensorSpec(batch.x.shape, tf.float32)).graph
+    kinds = {operation.type for operation in graph.get_operations()}
+    for pattern, name in _SLOW.items():
+        if any(pattern in kind for kind in kinds):
+            return name
+    return ""
 
 
-def _verdict(jit: bool, error: float | None, findings: list[Finding]) -> Finding:
-    path = "XLA" if jit else "graph"
+def _refuse_uncompiled(
+    classifier: Classifier, jit: bool, batch: Batch, reason: str, other: Trial | str | None
+) -> None:
+    """Raises UsageError unless it is the model that has no gradient, whichever way it is compiled.
+
+    `reason`: why the path that the user wants has none.
+    """
+    if not isinstance(other, Trial):
+        try:
+            tf.function(classifier.logits, autograph=False, jit_compile=jit)(tf.constant(batch.x))
+        except (tf.errors.OpError, NotImplementedError, LookupError) as error:
+            reason = first_line(error)
+        else:
+            return
+    asked, instead = ("xla", "graph") if jit else ("graph", "xla")
+    raise UsageError(
+        f"--compile {asked}: the model cannot be compiled so: {reason}",
+        f"say --compile {instead}, or leave it at auto",
+    )
+
+
+def _verdict(
+    jit: bool, chosen: Trial, other: Trial | str | None, findings: list[Finding]
+) -> Finding:
+    """`other`: the path that the user did not want, where it was tried."""
+    error = chosen.error
     if error is None:
         return Finding("gradient", "suspect", "the gradient is too small to be checked")
     if error <= TOLERANCE:
-        detail = f"the {path} gradient agrees with finite differences to {error:.1g}"
+        detail = f"the {_NAMES[jit]} gradient agrees with finite differences to {error:.1g}"
         return Finding("gradient", "ok", detail)
     if any(finding.check == "randomised" for finding in findings):
         return Finding("gradient", "suspect", "a randomised model's gradient cannot be checked")
+    where = "compiled as a graph and by XLA"
+    if isinstance(other, Trial) and other.right:  # and the user wants this one
+        asked, instead = ("xla", "graph") if jit else ("graph", "xla")
+        where = f"with --compile {asked}, and --compile {instead} computes it right"
     detail = (
-        f"the gradient disagrees with finite differences by {error:.2g} (median), compiled as a "
-        "graph and by XLA: gradient attacks may miss examples"
+        f"the gradient disagrees with finite differences by {error:.2g} (median), {where}: "
+        "gradient attacks may miss examples"
     )
     return Finding("gradient", "suspect", detail)
 
 
-def _compile(classifier: Classifier, jit: bool) -> _Run:
-    def gradients(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        logits = classifier.logits(x)
-        worst = tf.reduce_sum(margin(logits, y))
-        entropy = tf.reduce_sum(
-            tf.nn.sparse_softmax_cross_entropy_with_logits(labels=y, logits=logits)
-        )
-        return logits, gradient_of(worst, x), gradient_of(entropy, x)
-
-    compiled = tf.function(gradients, autograph=False, jit_compile=jit)
-
-    def run(x: Array, y: Array) -> _Answer:
-        answers = compiled(tf.constant(x), tf.constant(y))
-        return _Answer(*(answer.numpy() for answer in answers))
-
-    return run
-
-
-def _disagreement(forward: Any, gradient: Array, batch: _Batch) -> float | None:
-    """Median over images of the relative error at the best step; None if nothing is measurable.
-
-    Where the gradient is zero the difference is taken along noise: it should be zero too.
-    """
-    shape = batch.x.shape
-    flat = gradient.astype(np.float64).reshape(len(gradient), -1)
-    norm = np.linalg.norm(flat, axis=1)
-    noise = np.random.default_rng(0).choice((-1.0, 1.0), flat.shape[1]) / np.sqrt(flat.shape[1])
-    zero = norm == 0
-    direction = np.where(zero[:, None], noise, flat / np.where(zero, 1.0, norm)[:, None])
-    longest = 0.05 * np.sqrt(flat.shape[1])
-    scale = np.maximum(np.abs(forward(tf.constant(batch.x)).numpy()).max(axis=1), 1e-6)
-    best = np.full(len(flat), np.inf)
-    measurable = np.zeros(len(flat), bool)
-    for change in _CHANGES:
-        step = np.minimum(change * scale / np.where(zero, np.inf, norm), longest)
-        step = np.where(zero, longest * change, step)
-        offset = (direction * step[:, None]).reshape(shape)
-        ahead, behind = (
-            _margins(forward, (batch.x + sign * offset).astype(np.float32), batch.y)
-            for sign in (1, -1)
-        )
-        # Below this, rounding in the logits is most of the difference.
-        seen = np.maximum(np.abs(ahead - behind), 2 * step * norm) > 2e-4 * scale
-        measurable |= seen
-        quotient = (ahead - behind) / (2 * step)
-        largest = np.maximum(np.maximum(np.abs(quotient), norm), 1e-300)
-        error = np.where(seen, np.abs(quotient - norm) / largest, np.inf)
-        best = np.fmin(best, error)
-    judged = best[: batch.count][measurable[: batch.count]]
-    return float(np.median(judged)) if len(judged) else None
-
-
-def _margins(forward: Any, x: Array, labels: Array) -> Array:
-    logits = forward(tf.constant(x)).numpy().astype(np.float64)
-    own = np.take_along_axis(logits, labels[:, None], axis=1)[:, 0]
-    np.put_along_axis(logits, labels[:, None], -np.inf, axis=1)
-    return np.asarray(logits.max(axis=1) - own)
-
-
 def _properties(
-    classifier: Classifier, forward: Any, run: _Run, answer: _Answer, batch: _Batch
+    classifier: Classifier, forward: Any, run: Run, answer: Answer, batch: Batch
 ) -> list[Finding]:
     findings = []
     moved = _repeated(forward, batch)
@@ -236,14 +228,14 @@ def _sizes(gradient: Array, count: int) -> Array:
     return np.asarray(np.abs(gradient[:count].astype(np.float64)).reshape(count, -1).sum(axis=1))
 
 
-def _repeated(forward: Any, batch: _Batch) -> float:
+def _repeated(forward: Any, batch: Batch) -> float:
     """Largest change of any logit over five equal calls, relative to the logits' size."""
     x = tf.constant(batch.x)
     logits = np.stack([forward(x).numpy() for _ in range(_REPEATS)])
     return float(np.ptp(logits, axis=0).max() / max(np.abs(logits).max(), 1e-30))
 
 
-def _row_position(run: _Run, answer: _Answer, batch: _Batch) -> list[Finding]:
+def _row_position(run: Run, answer: Answer, batch: Batch) -> list[Finding]:
     """Whether an image's answer depends on where in the batch it stands."""
     rows = len(batch.x)
     shift = rows // 3 + 1

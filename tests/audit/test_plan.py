@@ -30,6 +30,13 @@ def test_evaluate_runs_the_audit_cascade() -> None:
     ]
 
 
+def test_what_audit_leaves_out_is_said_for_each_of_its_norms() -> None:
+    attacks, remarks = PRESETS["audit"].versions[""], PRESETS["audit"].remarks
+    assert remarks.keys() == attacks.keys()
+    known = PRESETS["autoattack"].versions["standard"]
+    assert {norm for norm in remarks if "--preset autoattack" in remarks[norm]} == known.keys()
+
+
 def test_quick_in_l2_takes_the_l2_step() -> None:
     phases = draft_phases(config(norm="l2", preset="quick"))
     assert [p.spec for p in phases] == ["noise", "fgm", "pgd"]

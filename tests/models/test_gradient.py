@@ -5,10 +5,12 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from advcli.errors import UsageError
 from advcli.lazy import tf
 from advcli.models.classifier import build
-from advcli.models.gradient import check_gradient, margin
+from advcli.models.gradient import check_gradient
 from advcli.models.loader import load
+from advcli.models.paths import margin
 from advcli.models.preprocessing import PRESETS
 from tests.models.support import keras, random_pixels, saved, small_cnn
 
@@ -36,10 +38,32 @@ def linear(x):
     return tf.reshape(x, (-1, 432)) @ tf.constant(weights())
 
 
-def check(classifier, rows=16):
+def findings_of(classifier, rows=16, path="auto"):
     x = random_pixels(8, SHAPE)
-    findings = check_gradient(classifier, x, np.arange(8) % 3, rows)
-    return {finding.check: finding.verdict for finding in findings}
+    found = check_gradient(classifier, x, np.arange(8) % 3, rows, path)
+    return {finding.check: finding for finding in found}
+
+
+def check(classifier, rows=16, path="auto"):
+    """Verdicts, but for how it was compiled."""
+    found = findings_of(classifier, rows, path)
+    return {check: f.verdict for check, f in found.items() if check != "compile"}
+
+
+def path_of(classifier, path="auto"):
+    """(whether XLA is taken, the verdict on that, and why)."""
+    found = findings_of(classifier, path=path)["compile"]
+    return classifier.jit_compile, found.verdict, found.detail
+
+
+@pytest.fixture
+def seconds(monkeypatch):
+    """How long the plain graph and XLA seem to take."""
+    from advcli.models import gradient
+
+    least = [1.0, 1.0]
+    monkeypatch.setattr(gradient, "seconds", lambda runs, batch: least)
+    return least
 
 
 @pytest.fixture(autouse=True)
@@ -68,29 +92,99 @@ def test_a_wrong_gradient():
     classifier = Function(wrong)
     assert check(classifier) == {"gradient": "suspect"}
     assert classifier.jit_compile is False
+    found = findings_of(classifier, path="xla")["gradient"]
+    assert "compiled as a graph and by XLA" in found.detail  # no flag would help
+    assert classifier.jit_compile is True
 
 
-def test_xla_is_taken_where_only_it_is_right(monkeypatch):
-    """A fault of one compile path is staged: the plain graph's gradient comes out tripled."""
-    from advcli.models import gradient
+@pytest.fixture
+def faulty(monkeypatch):
+    """A fault of one compile path is staged: its gradient comes out tripled."""
+    from advcli.models import paths
 
-    honest = gradient._compile
+    honest, wrong = paths.compiled, {"jit": False}
 
     def staged(classifier, jit):
         run = honest(classifier, jit)
 
         def faulty(x, y):
             answer = run(x, y)
-            return gradient._Answer(
-                answer.logits, 3 * answer.margin_gradient, answer.entropy_gradient
-            )
+            return paths.Answer(answer.logits, 3 * answer.margin_gradient, answer.entropy_gradient)
 
-        return run if jit else faulty
+        return faulty if jit == wrong["jit"] else run
 
-    monkeypatch.setattr(gradient, "_compile", staged)
+    monkeypatch.setattr(paths, "compiled", staged)
+    return wrong
+
+
+def test_xla_is_taken_where_only_it_is_right(faulty):
     classifier = Function(linear)
     assert check(classifier) == {"gradient": "ok"}
     assert classifier.jit_compile is True
+
+
+@pytest.mark.parametrize(("asked", "right"), [("graph", "xla"), ("xla", "graph")])
+def test_a_wrong_path_that_is_asked_for_is_suspect_and_names_the_right_one(faulty, asked, right):
+    faulty["jit"] = asked == "xla"
+    classifier = Function(linear)
+    found = findings_of(classifier, path=asked)["gradient"]
+    assert found.verdict == "suspect"
+    assert f"--compile {right} computes it right" in found.detail
+    assert classifier.jit_compile is (asked == "xla")
+    assert check(classifier, path=right) == {"gradient": "ok"}
+
+
+@pytest.mark.parametrize(("times", "taken"), [(1.1, False), (1.2, True)])
+def test_dense_models_are_compiled_by_xla_where_it_wins_clearly(seconds, times, taken):
+    seconds[:] = times, 1.0
+    jit, verdict, why = path_of(Function(linear))
+    assert (jit, verdict) == (taken, "note" if taken else "ok")
+    assert f"{times} times as fast" in why
+
+
+def test_convolutions_are_not_compiled_by_xla_on_a_cpu(seconds, tmp_path):
+    seconds[:] = 9.0, 1.0
+    path = saved(small_cnn(keras().layers.Dense(3)), tmp_path / "m.h5")
+    jit, verdict, why = path_of(build(load(path), PRESETS["unit"]))
+    assert (jit, verdict) == (False, "ok")
+    assert "convolutions" in why
+
+
+def test_a_path_that_is_asked_for_is_taken_whatever_is_faster(seconds):
+    seconds[:] = 9.0, 1.0
+    assert path_of(Function(linear), "graph") == (False, "note", "graph: --compile graph")
+    seconds[:] = 1.0, 9.0
+    assert path_of(Function(linear), "xla") == (True, "note", "XLA: --compile xla")
+
+
+def calling(function):
+    """Logits that call Python on the way, which XLA knows nothing of."""
+
+    def logits(x):
+        with tf.control_dependencies([tf.numpy_function(function, [tf.shape(x)[0]], tf.int32)]):
+            return linear(tf.identity(x))
+
+    return logits
+
+
+def test_what_xla_cannot_compile_is_refused_where_it_is_asked_for(seconds):
+    seconds[:] = 9.0, 1.0
+    classifier = Function(calling(lambda rows: rows))
+    with pytest.raises(UsageError, match="--compile xla: the model cannot be compiled") as caught:
+        check(classifier, path="xla")
+    assert "--compile graph" in caught.value.hint
+    assert caught.value.exit_code == 2
+    jit, _, why = path_of(classifier)
+    assert jit is False
+    assert "XLA cannot compile" in why
+
+
+def test_memory_that_does_not_suffice_is_no_missing_gradient():
+    def greedy(rows):
+        raise MemoryError("no room")
+
+    with pytest.raises(tf.errors.ResourceExhaustedError):
+        check(Function(calling(greedy)))
 
 
 def test_masked_cross_entropy():

@@ -1,0 +1,47 @@
+"""Memory that did not suffice in the middle of a run: said, and kept for who goes on with it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from advcli.attacks.base import Attack
+from advcli.audit.directory import RunDirectory
+from advcli.audit.meter import Watcher
+from advcli.audit.soundness import finding
+from advcli.engine.run import Engine
+
+__all__ = ["Shrinking"]
+
+
+class Shrinking:
+    """Told that the engine goes on with fewer rows: a finding, a note, and the batch size in
+    run.json, at once, so that a resumed run has it too.
+    """
+
+    def __init__(
+        self, engine: Engine, run: dict[str, Any], directory: RunDirectory, watcher: Watcher
+    ) -> None:
+        self._engine = engine
+        self._run = run
+        self._directory = directory
+        self._watcher = watcher
+        self._asked = engine.batch_size
+        self._finding: dict[str, str] | None = None
+
+    def __call__(self, attack: Attack) -> None:
+        rows = self._engine.batch_size
+        detail = f"memory did not suffice in {attack.spec}: "
+        if rows == self._asked:
+            detail += "one batch is computed at a time, with the same result"
+        else:
+            detail += (
+                f"from there on {rows} images are computed at once, not {self._asked}; of rare "
+                "images the result depends on that"
+            )
+        if self._finding is None:
+            self._finding = finding("memory", "note", detail)
+            self._run["findings"].append(self._finding)
+        self._finding["detail"] = detail
+        self._run["engine"]["batch_size"] = self._run["identity"]["batch_size"] = rows
+        self._directory.write_run(self._run)
+        self._watcher.note(detail)
