@@ -73,8 +73,17 @@ def batches(x: Images, y: Labels, rng: np.random.Generator) -> Iterator[tuple[Im
         yield shifted(x[rows], rng), y[rows]
 
 
-def train(net: Any, x: Images, y: Labels, *, epochs: int, seed: int, eps: float = 0.0) -> None:
-    """Train `net` in place: AdamW, cosine rate, shifts; on PGD-7 images where `eps` is positive.
+def train(
+    net: Any,
+    x: Images,
+    y: Labels,
+    *,
+    epochs: int,
+    seed: int,
+    eps: float = 0.0,
+    attack_steps: int = 7,
+) -> None:
+    """Train `net` in place: AdamW, cosine rate, shifts; on PGD's images where `eps` is positive.
 
     The budget grows from zero over the first third of the epochs: at full strength from the start,
     small nets stay at chance.
@@ -87,7 +96,7 @@ def train(net: Any, x: Images, y: Labels, *, epochs: int, seed: int, eps: float 
     optimizer = keras.optimizers.AdamW(rate, weight_decay=1e-3)
     optimizer.build(net.trainable_variables)
     logits = logits_of(net, training=True)
-    attack = pgd(net, 7) if eps > 0 else None
+    attack = pgd(net, attack_steps) if eps > 0 else None
 
     @tf.function(reduce_retracing=True)
     def update(images: Any, labels: Any) -> Any:

@@ -6,7 +6,6 @@ and returns its images; it judges nothing.
 
 from __future__ import annotations
 
-import hashlib
 import importlib
 import warnings
 from collections.abc import Callable
@@ -18,27 +17,30 @@ import numpy as np
 import tensorflow as tf
 
 from advcli.attacks.registry import attack_class, parse_spec
-from advcli.engine.jobs import Subject
-from advcli.engine.run import Engine, auto_batch_size, auto_lanes
-from advcli.models.classifier import Classifier
+from tests.benchmarks.cases import Opened
 
 
 @dataclass(frozen=True)
 class Problem:
-    """What is attacked: float32 images [N, H, W, C] in [0, 1], all classified correctly."""
+    """What is attacked: a case, and how."""
 
-    classifier: Classifier
-    logits_model: Any  # Keras, ends in logits
-    pixels: np.ndarray  # uint8
-    labels: np.ndarray  # int64
-    eps: float
+    opened: Opened
+    logits_model: Any  # Keras, float32 [N, H, W, C] in [0, 1] -> logits
     steps: int
     seed: int
-    device: str
 
     @property
     def x(self) -> np.ndarray:
-        return self.pixels.astype(np.float32) / np.float32(255)
+        """Float32 [N, H, W, C] in [0, 1], all classified correctly."""
+        return self.opened.x
+
+    @property
+    def labels(self) -> np.ndarray:
+        return self.opened.labels
+
+    @property
+    def eps(self) -> float:
+        return self.opened.case.eps
 
     @property
     def step(self) -> float:
@@ -64,6 +66,7 @@ class Contender:
     prepare: Callable[[Problem], Callable[[], Answer]]
     package: str = ""  # the distribution that it needs
     module: str = ""
+    main: bool = True  # takes part in a brief comparison
 
     def absence(self) -> str:
         """Why it cannot take part here; empty if it can."""
@@ -85,23 +88,13 @@ class Contender:
 # --- advcli ----------------------------------------------------------------------------------
 
 
-def _advcli(spec: str, pixels: Any) -> Callable[[Problem], Callable[[], Answer]]:
+def _advcli(spec: str, pixels: str) -> Callable[[Problem], Callable[[], Answer]]:
     def prepare(problem: Problem) -> Callable[[], Answer]:
-        batch = auto_batch_size(problem.classifier.input_shape, problem.device)
-        engine = Engine(
-            problem.classifier,
-            batch_size=batch,
-            pixels=pixels,
-            seed=problem.seed,
-            lanes=auto_lanes(problem.classifier.input_shape, batch, problem.device),
-        )
+        engine = problem.opened.engine(pixels, problem.seed)
         attack = parse_spec(
             spec.format(steps=problem.steps, share=2.5 / problem.steps), "linf"
         ).attack
-        subjects = [
-            Subject(str(i), image, int(label), hashlib.sha256(image).hexdigest(), (problem.eps,))
-            for i, (image, label) in enumerate(zip(problem.pixels, problem.labels, strict=True))
-        ]
+        subjects = problem.opened.subjects()
 
         def run() -> Answer:
             images = np.empty(problem.x.shape, np.float32)
@@ -201,8 +194,8 @@ def _art(problem: Problem) -> Callable[[], Answer]:
 
     estimator = TensorFlowV2Classifier(
         problem.logits_model,
-        nb_classes=problem.classifier.class_count,
-        input_shape=problem.classifier.input_shape,
+        nb_classes=problem.opened.classifier.class_count,
+        input_shape=problem.opened.classifier.input_shape,
         loss_object=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         clip_values=(0.0, 1.0),
     )
@@ -213,7 +206,7 @@ def _art(problem: Problem) -> Callable[[], Answer]:
         eps_step=problem.step,
         max_iter=problem.steps,
         num_random_init=1,
-        batch_size=len(problem.pixels),
+        batch_size=len(problem.labels),
         verbose=False,
     )
     x, y = problem.x, problem.labels
@@ -252,9 +245,9 @@ PLAIN = "plain loop"
 
 CONTENDERS: tuple[Contender, ...] = (
     Contender(OURS, "as shipped: 8-bit images", _advcli("pgd:steps={steps}", "uint8")),
-    Contender("advcli", "pixels float", _advcli("pgd:steps={steps}", "float")),
+    Contender("advcli", "pixels float", _advcli("pgd:steps={steps}", "float"), main=False),
     Contender("advcli", f"8-bit images, {_PUBLISHED}", _advcli(_CONSTANT, "uint8")),
-    Contender(PLAIN, f"`tf.while_loop`, {_PUBLISHED}", _plain(loop_in_graph=True)),
+    Contender(PLAIN, f"`tf.while_loop`, {_PUBLISHED}", _plain(loop_in_graph=True), main=False),
     Contender(PLAIN, f"compiled step, {_PUBLISHED}", _plain(loop_in_graph=False)),
     Contender(
         "CleverHans",
@@ -264,7 +257,14 @@ CONTENDERS: tuple[Contender, ...] = (
         "cleverhans.tf2.attacks.projected_gradient_descent",
     ),
     Contender("Foolbox", _PUBLISHED, _foolbox(None), "foolbox", "foolbox"),
-    Contender("Foolbox", "its default step, eps/30", _foolbox(0.01 / 0.3), "foolbox", "foolbox"),
+    Contender(
+        "Foolbox",
+        "its default step, eps/30",
+        _foolbox(0.01 / 0.3),
+        "foolbox",
+        "foolbox",
+        main=False,
+    ),
     Contender(
         "ART", _PUBLISHED, _art, "adversarial-robustness-toolbox", "art.estimators.classification"
     ),

@@ -7,6 +7,7 @@ import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -91,17 +92,36 @@ def _cells(report: Report, row: Row) -> list[str]:
     ]
 
 
+def grid(header: Sequence[str], rows: Sequence[Sequence[object]], left: int = 1) -> str:
+    """A table; all but the first `left` columns are numbers."""
+    lines = [header, ["---"] * left + ["---:"] * (len(header) - left), *rows]
+    return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)
+
+
+def page(facts: Mapping[str, str], *sections: str) -> str:
+    """What a benchmark prints: the facts that its figures depend on, then tables and remarks."""
+    return "\n".join(f"- {name}: {value}" for name, value in facts.items()) + "".join(
+        f"\n\n{section}" for section in sections
+    )
+
+
+def publish(text: str, out: Path | None) -> None:
+    """Print, and write where `--out` says."""
+    print(text)
+    if out is not None:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_text(text + "\n", encoding="utf-8")
+
+
 def markdown(reports: Sequence[Report], facts: Mapping[str, str]) -> str:
     """One table per model, under the facts that it depends on."""
-    lines = [f"- {name}: {value}" for name, value in facts.items()]
+    lines = [page(facts)]
     for report in reports:
         lines += [
             "",
             f"**{report.model}**, {report.images} images, advcli compiled as {report.path}",
             "",
-            "| " + " | ".join(HEADER) + " |",
-            "|" + "---|" * 2 + "---:|" * (len(HEADER) - 2),
-            *("| " + " | ".join(_cells(report, row)) + " |" for row in report.rows),
+            grid(HEADER, [_cells(report, row) for row in report.rows], left=2),
         ]
     lines += [
         "",
