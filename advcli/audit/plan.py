@@ -262,6 +262,12 @@ def _phase(config: AuditConfig, spec: str, *, cascade: bool) -> Phase:
     else:
         eps = (default_eps("linf", (1, 1, 1)),) if request.norm == "linf" else ()
     for value in eps:
+        if request.norm == "l0" != config.norm and value < 1:
+            name = request.attack.name
+            raise UsageError(
+                f"--eps {value:g} is no count of pixels, which '{name}' (L0) wants",
+                f"give it its own, e.g. -a {name}:eps=10, or run it by itself",
+            )
         check_eps(value, request.norm)
         if config.pixels == "uint8" and request.norm != "l0" and not whole_levels(value):
             raise UsageError(

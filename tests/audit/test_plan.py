@@ -30,6 +30,12 @@ def test_evaluate_runs_the_audit_cascade() -> None:
     ]
 
 
+def test_an_l0_attack_among_others_is_named_where_the_eps_is_not_its_own() -> None:
+    with pytest.raises(UsageError, match="which 'sigma-zero'") as caught:
+        draft_phases(config(attacks=("pgd", "sigma-zero"), eps=(0.1,)))
+    assert "-a sigma-zero:eps=" in caught.value.hint
+
+
 def test_what_audit_leaves_out_is_said_for_each_of_its_norms() -> None:
     attacks, remarks = PRESETS["audit"].versions[""], PRESETS["audit"].remarks
     assert remarks.keys() == attacks.keys()
