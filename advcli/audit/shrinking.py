@@ -25,23 +25,20 @@ class Shrinking:
         self._run = run
         self._directory = directory
         self._watcher = watcher
-        self._asked = engine.batch_size
-        self._finding: dict[str, str] | None = None
+        self._before = engine.batch_size
 
     def __call__(self, attack: Attack) -> None:
         rows = self._engine.batch_size
         detail = f"memory did not suffice in {attack.spec}: "
-        if rows == self._asked:
+        if rows == self._before:
             detail += "one batch is computed at a time, with the same result"
         else:
             detail += (
-                f"from there on {rows} images are computed at once, not {self._asked}; of rare "
+                f"from there on {rows} images are computed at once, not {self._before}; of rare "
                 "images the result depends on that"
             )
-        if self._finding is None:
-            self._finding = finding("memory", "note", detail)
-            self._run["findings"].append(self._finding)
-        self._finding["detail"] = detail
+        self._before = rows
+        self._run["findings"].append(finding("memory", "note", detail))
         self._run["engine"]["batch_size"] = self._run["identity"]["batch_size"] = rows
         self._directory.write_run(self._run)
         self._watcher.note(detail)

@@ -25,7 +25,7 @@ def installed(device: str = "cpu") -> int:
 
 
 def free(device: str = "cpu") -> int:
-    """Bytes that are left of it at this moment."""
+    """Bytes that are left of it at this moment; of a GPU, all that TensorFlow was given."""
     if device.startswith("gpu"):
         return _gpu() or _ASSUMED
     found = re.search(r"MemAvailable:\s+(\d+) kB", _text(Path("/proc/meminfo")))
@@ -55,10 +55,15 @@ def _limits() -> Iterator[tuple[int, int]]:
 
 
 def _gpu() -> int | None:
-    """Bytes of the GPU that TensorFlow computes on."""
+    """Bytes of the GPU that TensorFlow computes on; None where it does not say."""
+    from tensorflow.errors import AlreadyExistsError
     from tensorflow.python.client import device_lib
 
-    found = [d.memory_limit for d in device_lib.list_local_devices() if d.device_type == "GPU"]
+    try:
+        devices = device_lib.list_local_devices()
+    except AlreadyExistsError:  # one GPU of several was chosen, and this list numbers them all
+        return None
+    found = [device.memory_limit for device in devices if device.device_type == "GPU"]
     return int(found[0]) if found else None
 
 
