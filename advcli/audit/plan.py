@@ -262,7 +262,7 @@ def _phase(config: AuditConfig, spec: str, *, cascade: bool) -> Phase:
     else:
         eps = (default_eps("linf", (1, 1, 1)),) if request.norm == "linf" else ()
     for value in eps:
-        if request.norm == "l0" != config.norm and value < 1:
+        if request.norm == "l0" and config.norm != "l0" and value < 1:
             name = request.attack.name
             raise UsageError(
                 f"--eps {value:g} is no count of pixels, which '{name}' (L0) wants",

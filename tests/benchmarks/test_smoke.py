@@ -117,4 +117,6 @@ def test_what_the_whole_run_types_is_understood(name, hurry):
     typed = shlex.split(part.quick if hurry else part.full)
     for option in part.takes:
         typed += [f"--{option}", "there"]
-    importlib.import_module(f"tests.benchmarks.{part.module}").parser().parse_args(typed)
+    parser = importlib.import_module(f"tests.benchmarks.{part.module}").parser()
+    options = vars(parser.parse_args(typed))
+    assert {str(options[option.replace("-", "_")]) for option in part.takes} <= {"there"}
