@@ -5,7 +5,7 @@ parameter-free attacks", 2003.01690; the L1 form: "Mind the box", 2103.01208.
 
 Constants and order are those of the authors' code. It differs where that code projects onto the
 L2 ball and then clips to the box, which leaves the ball unused: here every projection is onto the
-nearest point of ball and box together. In L1 a value that the box stops is not chosen for a step.
+nearest point of ball and box together.
 """
 
 from __future__ import annotations
@@ -126,7 +126,9 @@ class Plan:
             else self._checked(new, check, window)
         )
         x, g = select(back, new.best, new.x), select(back, new.slope, g)
-        y = space.project(x + per_row(new.size, g) * space.steepest(g, x, new.share), row.x0, eps)
+        y = space.project(
+            x + per_row(new.size, g) * space.steepest(g, None, new.share), row.x0, eps
+        )
         if self._norm != "l1":
             push = _MOMENTUM * (y - x) + (1.0 - _MOMENTUM) * (x - new.before)
             straight = tf.equal(tf.gather(self._index, n), 0)

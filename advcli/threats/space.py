@@ -143,12 +143,13 @@ class Space:
         moved = tf.gather(moved, tf.argsort(order, axis=1), batch_dims=1)
         return self.project(x0 + tf.sign(g) * tf.reshape(moved, [-1, *self.shape]), x0, eps)
 
-    def steepest(self, g: Tensor, x: Tensor, share: Tensor | None = None) -> Tensor:
+    def steepest(self, g: Tensor, x: Tensor | None, share: Tensor | None = None) -> Tensor:
         """The direction of unit norm along which a function with gradient `g` grows fastest.
 
         L1: that would move one value alone. As in SLIDE (Tramèr & Boneh, 1904.13000) the step is
-        spread evenly over the largest gradients whose values can still move: the `share` [S] of
-        all values (None: one value). L0 has no steepest direction: the L2 one is returned.
+        spread evenly over the largest gradients whose values can still move from `x` (None: over
+        the largest, whether the box stops them or not): the `share` [S] of all values (None: one
+        value). L0 has no steepest direction: the L2 one is returned.
         """
         if self.norm == "linf":
             return tf.sign(g)
@@ -156,9 +157,10 @@ class Space:
             return self._sparse(g, x, share)
         return normalise_l2(g)
 
-    def _sparse(self, g: Tensor, x: Tensor, share: Tensor | None) -> Tensor:
-        stuck = tf.logical_or((x <= 0.0) & (g < 0.0), (x >= 1.0) & (g > 0.0))
-        size = tf.where(stuck, 0.0, tf.abs(g))
+    def _sparse(self, g: Tensor, x: Tensor | None, share: Tensor | None) -> Tensor:
+        size = tf.abs(g)
+        if x is not None:
+            size = tf.where(((x <= 0.0) & (g < 0.0)) | ((x >= 1.0) & (g > 0.0)), 0.0, size)
         ranked = tf.sort(tf.reshape(size, [-1, self.size]), axis=1, direction="DESCENDING")
         count = tf.zeros_like(ranked[:, 0]) if share is None else tf.round(share * self.size)
         last = tf.cast(tf.clip_by_value(count, 1.0, float(self.size)), tf.int32) - 1
