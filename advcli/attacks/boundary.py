@@ -162,7 +162,7 @@ class Boundary(Attack):
             share = tf.square(size / (_MOVE * level)) / space.size
             share = tf.clip_by_value(share, min(1.0, 2.0 / space.size), 1.0)
             moved = random.uniform((_PROPOSALS, *space.shape), 3) < per_row(share, drawn)
-            drawn = tf.where(moved, drawn, 0.0)
+            drawn *= tf.cast(moved, tf.float32)
         overlap = tf.reduce_sum(drawn * along, axis=[2, 3, 4])
         aside = normalise_l2(drawn - per_row(overlap, drawn) * along)
         points = tf.clip_by_value(state.x[:, None] + per_row(size, aside) * aside, 0.0, 1.0)

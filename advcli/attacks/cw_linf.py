@@ -119,7 +119,8 @@ def _descended(
     # margin serves every network (theirs: c doubled from 1e-5 until it does)
     size = tf.reduce_mean(tf.abs(g), axis=[1, 2, 3])
     pull = tf.math.divide_no_nan(g, per_row(size, g)) * per_row(tf.cast(~met, tf.float32), g)
-    wall = tf.where(tf.abs(delta) > per_row(state.tau, delta), tf.sign(delta), 0.0)
+    beyond = tf.abs(delta) > per_row(state.tau, delta)
+    wall = tf.cast(beyond, tf.float32) * tf.sign(delta)
     slope = wall - pull
     t = state.t + 1
     m = _BETA1 * state.m + (1.0 - _BETA1) * slope

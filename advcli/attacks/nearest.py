@@ -26,7 +26,7 @@ from advcli.lazy import Tensor, tf
 from advcli.threats.hyperplane import dual_norms, to_hyperplane
 from advcli.threats.losses import LOSSES, Goal, LossName, margin, ranked_rivals
 from advcli.threats.randomness import Random
-from advcli.threats.space import Space, per_row, select
+from advcli.threats.space import Space, blend, per_row, select
 
 # A point counts as adversarial by this share of the largest logit: twice float32's noise.
 # A jump aims at twice that, and a little beyond, for the models are not quite flat.
@@ -201,7 +201,7 @@ def flat_nearest(x0: Tensor, g: Tensor, gap: Tensor, space: Space) -> Tensor:
 
 def fewest_pixels(x0: Tensor, g: Tensor, gap: Tensor, space: Space) -> Tensor:
     """float32 [S], how many pixels have to go to their corner of the box to gain `gap`."""
-    gain = tf.reduce_sum(tf.abs(g) * tf.where(g > 0.0, 1.0 - x0, x0), axis=-1)
+    gain = tf.reduce_sum(tf.abs(g) * tf.abs(tf.cast(g > 0.0, tf.float32) - x0), axis=-1)
     pixels = space.shape[0] * space.shape[1]
     ranked = tf.sort(tf.reshape(gain, [-1, pixels]), axis=1, direction="DESCENDING")
     short = tf.cumsum(ranked, axis=1) < gap[:, None]
@@ -220,7 +220,7 @@ def _thinned(x0: Tensor, x: Tensor, g: Tensor, short: Tensor, rank: Tensor, spac
     many = tf.reduce_sum(tf.cast(changed, tf.int32), axis=[1, 2])
     chosen = tf.gather(order, tf.minimum(rank, tf.maximum(many - 1, 0)), axis=1, batch_dims=1)
     gone = tf.reshape(tf.one_hot(chosen, pixels), [-1, space.shape[0], space.shape[1], 1])
-    left = tf.where(gone > 0.0, x0, x)
+    left = blend(gone > 0.0, x0, x)
     return _pushed(left, x0, g, short + tf.reduce_sum(g * (x - left), axis=[1, 2, 3]))
 
 
@@ -231,7 +231,7 @@ def _pushed(x: Tensor, x0: Tensor, g: Tensor, short: Tensor) -> Tensor:
     """
     changed = tf.reduce_any(tf.not_equal(x, x0), axis=-1, keepdims=True)
     gap = tf.maximum(1.5 * short, 0.0)
-    moved = x + to_hyperplane(x, tf.where(changed, g, 0.0), gap, "l2")
+    moved = x + to_hyperplane(x, g * tf.cast(changed, tf.float32), gap, "l2")
     return tf.clip_by_value(moved, 0.0, 1.0)
 
 

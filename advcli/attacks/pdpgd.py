@@ -111,8 +111,8 @@ def _proximal(r: Tensor, strength: Tensor, norm: Norm) -> Tensor:
     size = tf.abs(r)
     level = tf.zeros_like(strength)
     for _ in range(_NEWTON):
-        above = size > per_row(level, size)
-        many = tf.maximum(tf.reduce_sum(tf.cast(above, tf.float32), axis=_AXES), 1.0)
-        level = (tf.reduce_sum(tf.where(above, size, 0.0), axis=_AXES) - strength) / many
+        above = tf.cast(size > per_row(level, size), tf.float32)
+        many = tf.maximum(tf.reduce_sum(above, axis=_AXES), 1.0)
+        level = (tf.reduce_sum(above * size, axis=_AXES) - strength) / many
         level = tf.maximum(level, 0.0)
     return tf.clip_by_value(r, -per_row(level, r), per_row(level, r))

@@ -26,7 +26,7 @@ from advcli.lazy import Tensor, tf
 from advcli.threats.budget import Norm
 from advcli.threats.losses import margin
 from advcli.threats.randomness import Random
-from advcli.threats.space import Space, per_row, select
+from advcli.threats.space import Space, blend, per_row, select
 
 _GROWTH = 1.5
 _DECAY = _GROWTH**-0.25  # one success for four failures leaves the size as it was
@@ -64,7 +64,7 @@ class RandomSearch(Attack):
         if space.norm == "linf":
             redrawn = random.uniform(space.shape, 0) < per_row(state.size, state.x)
             corner = row.x0 + random.signs(space.shape, 1) * per_row(row.eps, state.x)
-            x = tf.where(redrawn, corner, state.x)
+            x = blend(redrawn, corner, state.x)
         else:
             x = state.x + 2.0 * space.sample(random, row.eps * state.size)
         x = space.project(x, row.x0, row.eps)

@@ -29,7 +29,7 @@ from advcli.attacks.base import Row
 from advcli.attacks.nearest import Answer, Nearest
 from advcli.lazy import Tensor, tf
 from advcli.threats.budget import Norm
-from advcli.threats.space import Space, per_row
+from advcli.threats.space import Space, blend, per_row
 
 _BETA1, _BETA2 = 0.9, 0.999  # Adam's defaults
 _AXES = [1, 2, 3]
@@ -65,7 +65,7 @@ class SigmaZero(Nearest):
         square = tf.reduce_sum(tf.square(delta), axis=-1, keepdims=True)
         pixels = float(space.shape[0] * space.shape[1])
         crowd = 2.0 * self.sigma * delta / tf.square(square + self.sigma) / pixels
-        slope = crowd - tf.where(per_row(answer.met, delta), 0.0, answer.gradient)
+        slope = crowd - per_row(tf.cast(~answer.met, tf.float32), delta) * answer.gradient
         slope /= tf.maximum(tf.reduce_max(tf.abs(slope), axis=_AXES, keepdims=True), 1e-12)
 
         t = answer.t + 1.0
@@ -79,5 +79,5 @@ class SigmaZero(Nearest):
         threshold = path.threshold + tf.where(answer.met, 1.0, -1.0) * self.adapt * rate
         threshold = tf.clip_by_value(threshold, 0.0, 1.0)
         size = tf.reduce_max(tf.abs(x - row.x0), axis=-1, keepdims=True)
-        x = tf.where(size < per_row(threshold, size), row.x0, x)
+        x = blend(size < per_row(threshold, size), row.x0, x)
         return x, Path(m, v, threshold)

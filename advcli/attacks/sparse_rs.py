@@ -29,7 +29,7 @@ from advcli.attacks.search import progress, stage
 from advcli.lazy import Tensor, tf
 from advcli.threats.budget import Norm
 from advcli.threats.randomness import Random
-from advcli.threats.space import Space, select
+from advcli.threats.space import Space, blend, select
 
 _SMALLER_AFTER = (0, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
 _DIVISORS = (1.0, 2.0, 4.0, 5.0, 6.0, 8.0, 10.0, 12.0, 15.0, 20.0)
@@ -65,7 +65,7 @@ class SparseRS(Attack):
         order = tf.argsort(random.uniform((pixels,), 0), axis=1)
         rank = tf.reshape(tf.argsort(order, axis=1), [-1, *space.shape[:2], 1])
         changed = rank < _count(row, pixels)[:, None, None, None]
-        x = tf.where(changed, _other(row.x0, random.signs(space.shape, 1)), row.x0)
+        x = blend(changed, _other(row.x0, random.signs(space.shape, 1)), row.x0)
         return State(x, tf.fill(tf.shape(row.eps), float("-inf")), order)
 
     def step(
@@ -112,8 +112,8 @@ def _count(row: Row, pixels: int) -> Tensor:
 
 def _other(clean: Tensor, signs: Tensor) -> Tensor:
     """The corner of the colour cube with these signs, or the opposite one if it is `clean`."""
-    same = tf.reduce_all(tf.equal(clean, tf.where(signs > 0, 1.0, 0.0)), axis=-1, keepdims=True)
-    return tf.where((signs > 0) ^ same, 1.0, 0.0)
+    same = tf.reduce_all(tf.equal(clean, tf.maximum(signs, 0.0)), axis=-1, keepdims=True)
+    return tf.cast((signs > 0) ^ same, tf.float32)
 
 
 def _spread(swaps: Tensor, length: Tensor, random: Random, stream: int) -> Tensor:

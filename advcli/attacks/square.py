@@ -35,7 +35,7 @@ from advcli.attacks.search import progress, stage
 from advcli.lazy import Tensor, tf
 from advcli.threats.budget import Norm
 from advcli.threats.randomness import Random
-from advcli.threats.space import Space, norms_of, per_row, select
+from advcli.threats.space import Space, blend, norms_of, per_row, select
 
 _HALVED_AFTER = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
 _TILES = 5
@@ -99,9 +99,15 @@ class Square(Attack):
         window = (rows[:, :, None] & columns[:, None, :])[..., None]
         up = random.signs((1, 1, space.shape[2]), 2) > 0
         low, high = space.bounds(row.x0, row.eps)
-        same = tf.equal(tf.where(up, high, low), x) | ~window
-        up ^= per_row(tf.reduce_all(same, axis=[1, 2, 3]), up)
-        return tf.where(window, tf.where(up, high, low), x)
+        colours = blend(up, high, low)
+        changed = tf.reduce_any(tf.not_equal(colours, x), axis=-1, keepdims=True) & window
+        same = ~tf.reduce_any(changed, axis=[1, 2, 3])
+        colours = tf.cond(
+            tf.reduce_any(same),
+            lambda: blend(up ^ per_row(same, up), high, low),
+            lambda: colours,
+        )
+        return blend(window, colours, x)
 
     def _moved(
         self, row: Row, x: Tensor, sides: list[int], halved: Tensor, space: Space, random: Random
@@ -121,18 +127,19 @@ class Square(Attack):
         def root(t: Tensor) -> Tensor:
             return tf.sqrt(t) if l2 else t
 
-        held = tf.where(first, delta, 0.0)
+        held = delta * tf.cast(first, tf.float32)
         whole = tf.square(row.eps) if l2 else row.eps
         spare = tf.maximum(whole - tf.reduce_sum(size(delta), axis=[1, 2, 3]), 0.0)
-        room = size(tf.where(first | second, delta, 0.0)) + per_row(spare, delta) / channels
+        either = tf.cast(first | second, tf.float32)
+        room = size(delta * either) + per_row(spare, delta) / channels
         if not l2:
             room *= channels  # as the authors: the projection brings it back
         bump = _bumps(sides, halved, rows, columns, random.signs((), 4) > 0, space.norm)
         new = bump * random.signs((1, 1, channels), 5)
         new += held * tf.math.reciprocal_no_nan(root(size(held)))
         new *= root(room * tf.math.reciprocal_no_nan(size(new)))
-        delta = tf.where(first, new, tf.where(second, 0.0, delta))
-        return _spread(row.x0, delta, row.eps, space)
+        # `new` is 0 outside the first window
+        return _spread(row.x0, new + delta * (1.0 - either), row.eps, space)
 
 
 def _sides(space: Space, p_init: float) -> list[int]:

@@ -178,7 +178,9 @@ class SurFree(Attack):
         size = tf.tanh(tf.abs(dct2(row.x0)))
         low = tf.constant(self._kept(space)[:, :, None], tf.float32)
         used_up = state.tried >= int(self._kept(space).sum()) * space.shape[-1]
-        weight = tf.maximum(size, 0.1) * tf.where(per_row(used_up, size), 1.0, low)
+        weight = tf.maximum(size, 0.1) * tf.maximum(
+            per_row(tf.cast(used_up, tf.float32), size), low
+        )
         drawn = tf.cast(random.integers(3, (_DIRECTIONS, *space.shape), 2) - 1, tf.float32)
         fresh = idct2(drawn * weight[:, None])
         overlap = tf.einsum("sqhwc,sphwc->sqp", fresh, state.past)

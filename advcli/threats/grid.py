@@ -13,7 +13,7 @@ import numpy as np
 
 from advcli.lazy import Tensor, tf
 from advcli.threats.budget import Norm, whole_levels
-from advcli.threats.space import Bounds, Space, per_row
+from advcli.threats.space import Bounds, Space, per_row, select
 
 Pixels = Literal["uint8", "float"]
 
@@ -76,11 +76,11 @@ class Grid:
         These sums are whole numbers, so the budget is one too: `most`, or its square, rounded
         down. Float32 noise in `most` is forgiven, never a level.
         """
-        power = 1.0 if self.norm == "l1" else 2.0
-        whole = tf.floor(tf.pow(most, power) * (1.0 + 5e-7 * power))
+        l1 = self.norm == "l1"
+        whole = tf.floor(most * (1.0 + 5e-7) if l1 else tf.square(most) * (1.0 + 1e-6))
 
         def spent(levels: Tensor) -> Tensor:
-            return tf.reduce_sum(tf.pow(levels, power), axis=[1, 2, 3])
+            return tf.reduce_sum(levels if l1 else tf.square(levels), axis=[1, 2, 3])
 
         inner = tf.floor(size + _SLACK)
         rest = size - inner
@@ -97,7 +97,7 @@ class Grid:
             low, high = tf.where(fits, low, middle), tf.where(fits, middle, high)
         levels = outwards(high)
         # many values a hair below a level: the slack would add up to more than the budget
-        return tf.where(per_row(spent(levels) <= whole, size), levels, tf.floor(size))
+        return select(spent(levels) <= whole, levels, tf.floor(size))
 
 
 def _level(level: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from advcli.lazy import Tensor, tf
 from advcli.threats.budget import Norm
-from advcli.threats.space import per_row
+from advcli.threats.space import per_row, select
 
 _AXES = [1, 2, 3]
 _ROUNDS = 64  # more pieces than Newton's method visits; a handful is usual
@@ -36,7 +36,7 @@ def to_hyperplane(x: Tensor, normal: Tensor, gap: Tensor, norm: Norm) -> Tensor:
     need = tf.math.divide_no_nan(tf.abs(gap), peak)
     direction = tf.sign(w) * per_row(tf.sign(gap), w)
     slope = tf.abs(w)
-    room = tf.where(direction > 0.0, 1.0 - x, tf.where(direction < 0.0, x, 0.0))
+    room = tf.abs(tf.maximum(direction, 0.0) - x) * tf.abs(direction)
     if norm == "l1":
         return direction * _greedy(slope, room, need)
     return direction * _even(slope, room, need, tf.sign(slope) if norm == "linf" else slope)
@@ -57,13 +57,15 @@ def dual_norms(normal: Tensor, norm: Norm) -> Tensor:
 def _even(slope: Tensor, room: Tensor, need: Tensor, pace: Tensor) -> Tensor:
     """min(s·pace, room) with the s at which Σ slope·that reaches `need`."""
 
+    most, flow = slope * room, slope * pace
+
     def moved(s: Tensor) -> Tensor:
         return tf.minimum(per_row(s, pace) * pace, room)
 
     def grown(s: Tensor) -> Tensor:
-        free = per_row(s, pace) * pace < room
-        fixed = tf.reduce_sum(tf.where(free, 0.0, slope * room), axis=_AXES)
-        rate = tf.reduce_sum(tf.where(free, slope * pace, 0.0), axis=_AXES)
+        free = tf.cast(per_row(s, pace) * pace < room, tf.float32)
+        fixed = tf.reduce_sum((1.0 - free) * most, axis=_AXES)
+        rate = tf.reduce_sum(free * flow, axis=_AXES)
         left = tf.maximum(need - fixed, 0.0)
         return tf.maximum(s, tf.where(rate > 0.0, left / tf.maximum(rate, 1.0 / _FAR), s))
 
@@ -74,8 +76,8 @@ def _even(slope: Tensor, room: Tensor, need: Tensor, pace: Tensor) -> Tensor:
         (zero - 1.0, zero),
         maximum_iterations=_ROUNDS,
     )
-    reached = tf.reduce_sum(slope * room, axis=_AXES) >= need
-    return tf.where(per_row(reached, room), moved(s), tf.where(slope > 0.0, room, 0.0))
+    reached = tf.reduce_sum(most, axis=_AXES) >= need
+    return select(reached, moved(s), room)  # no slope, no room
 
 
 def _greedy(slope: Tensor, room: Tensor, need: Tensor) -> Tensor:

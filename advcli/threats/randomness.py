@@ -57,7 +57,7 @@ class Random:
 
     def signs(self, shape: Sequence[int], stream: int = 0) -> Tensor:
         """float32 [S, *shape], −1 or 1."""
-        return tf.where(self.uniform(shape, stream) < 0.5, -1.0, 1.0)
+        return 1.0 - 2.0 * tf.cast(self.uniform(shape, stream) < 0.5, tf.float32)
 
     def normal(self, shape: Sequence[int], stream: int = 0) -> Tensor:
         """float32 [S, *shape], standard normal (Box–Muller; two uniforms a number)."""

@@ -17,7 +17,7 @@ from advcli.threats.randomness import Random
 
 _TINY = 1e-12
 _UNCHANGED = 1e-6  # far below a level of 1/255
-_L2_ROUNDS = 10
+_L2_ROUNDS = 10  # more than it takes: every one fixes a value at the box
 _L1_ROUNDS = 32
 
 
@@ -32,8 +32,21 @@ def _dims(x: Tensor) -> list[int]:
 
 
 def select(mask: Tensor, new: Tensor, old: Tensor) -> Tensor:
-    """Rows of `new` where `mask` [S] is true, else of `old`."""
-    return tf.where(per_row(mask, new), new, old)
+    """Rows of `new` where `mask` [S] is true, else of `old`; both of one shape.
+
+    It copies whole rows. `tf.where` decides value by value, one after the other: on a CPU 15 to 30
+    times as long for 128 images of 32x32x3 to 48x48x3.
+    """
+    return tf.raw_ops.Select(condition=mask, x=new, y=old)
+
+
+def blend(mask: Tensor, new: Tensor, old: Tensor) -> Tensor:
+    """`new` where `mask` (it may be broadcast) is true, else `old`, value by value; both finite.
+
+    By arithmetic, which is exact; for why not by `tf.where`, see `select`.
+    """
+    share = tf.cast(mask, tf.float32)
+    return share * new + (1.0 - share) * old
 
 
 def norms_of(delta: Tensor, norm: Norm) -> Tensor:
@@ -125,7 +138,7 @@ class Space:
         L1: the room up to the box is filled in the order of |g| until eps is spent. L0: the
         pixels with the most to gain go to their corner of the box.
         """
-        corner = tf.where(g > 0.0, 1.0, 0.0)
+        corner = tf.cast(g > 0.0, tf.float32)
         if self.norm == "linf":
             return self.project(x0 + per_row(eps, g) * tf.sign(g), x0, eps)
         if self.norm == "l2":
@@ -134,7 +147,7 @@ class Space:
         if self.norm == "l0":
             gain = tf.reduce_sum(tf.abs(g) * tf.abs(corner - x0), axis=-1)
             best = _largest(tf.reshape(gain, [-1, self.shape[0] * self.shape[1]]), eps, self.shape)
-            return tf.where(best > 0.0, corner, x0)
+            return blend(best > 0.0, corner, x0)
         size = tf.reshape(tf.abs(g), [-1, self.size])
         order = tf.argsort(size, axis=1, direction="DESCENDING", stable=True)
         room = tf.gather(tf.reshape(tf.abs(corner - x0), [-1, self.size]), order, batch_dims=1)
@@ -160,12 +173,14 @@ class Space:
     def _sparse(self, g: Tensor, x: Tensor | None, share: Tensor | None) -> Tensor:
         size = tf.abs(g)
         if x is not None:
-            size = tf.where(((x <= 0.0) & (g < 0.0)) | ((x >= 1.0) & (g > 0.0)), 0.0, size)
+            stuck = ((x <= 0.0) & (g < 0.0)) | ((x >= 1.0) & (g > 0.0))
+            size *= tf.cast(~stuck, tf.float32)
         ranked = tf.sort(tf.reshape(size, [-1, self.size]), axis=1, direction="DESCENDING")
         count = tf.zeros_like(ranked[:, 0]) if share is None else tf.round(share * self.size)
         last = tf.cast(tf.clip_by_value(count, 1.0, float(self.size)), tf.int32) - 1
         threshold = tf.gather(ranked, last, axis=1, batch_dims=1)
-        kept = tf.where((size >= per_row(threshold, size)) & (size > 0.0), tf.sign(g), 0.0)
+        kept = (size >= per_row(threshold, size)) & (size > 0.0)
+        kept = tf.cast(kept, tf.float32) * tf.sign(g)
         return kept / per_row(tf.maximum(norms_of(kept, "l1"), 1.0), kept)
 
     def sample(self, random: Random, eps: Tensor, stream: int = 0) -> Tensor:
@@ -209,18 +224,29 @@ def _project_l2(x: Tensor, x0: Tensor, eps: Tensor) -> Tensor:
     delta = x - x0
     low, high = -x0, 1.0 - x0
     square_eps = tf.square(eps)
-    scale = tf.minimum(1.0, tf.math.divide_no_nan(eps, norms_of(delta, "l2")))
+    squares = tf.square(delta)
+    length = norms_of(delta, "l2")
+    scale = tf.minimum(1.0, tf.math.divide_no_nan(eps, length))
     # a perturbation of zero has no direction: any scale does
-    scale = tf.where(norms_of(delta, "l2") > 0.0, scale, 1.0)
-    for _ in range(_L2_ROUNDS):
+    scale = tf.where(length > 0.0, scale, 1.0)
+
+    def grown(scale: Tensor) -> Tensor:
         moved = delta * per_row(scale, delta)
         clipped = tf.clip_by_value(moved, low, high)
-        free = tf.equal(moved, clipped)
-        fixed = tf.reduce_sum(tf.where(free, 0.0, tf.square(clipped)), axis=[1, 2, 3])
-        loose = tf.reduce_sum(tf.where(free, tf.square(delta), 0.0), axis=[1, 2, 3])
+        free = tf.cast(tf.equal(moved, clipped), tf.float32)
+        fixed = tf.reduce_sum((1.0 - free) * tf.square(clipped), axis=[1, 2, 3])
+        loose = tf.reduce_sum(free * squares, axis=[1, 2, 3])
         room = tf.maximum(square_eps - fixed, 0.0)
-        grown = tf.sqrt(tf.where(loose > _TINY, room / tf.maximum(loose, _TINY), 1.0))
-        scale = tf.clip_by_value(tf.maximum(scale, grown), 0.0, 1.0)
+        longer = tf.sqrt(tf.where(loose > _TINY, room / tf.maximum(loose, _TINY), 1.0))
+        return tf.clip_by_value(tf.maximum(scale, longer), 0.0, 1.0)
+
+    # what a round leaves as it was, all further ones do
+    _, scale = tf.while_loop(
+        lambda before, scale: tf.reduce_any(scale > before),
+        lambda before, scale: (scale, grown(scale)),
+        (scale - 1.0, scale),
+        maximum_iterations=_L2_ROUNDS,
+    )
     return tf.clip_by_value(x0 + delta * per_row(scale, delta), 0.0, 1.0)
 
 
@@ -231,7 +257,7 @@ def _project_l1(x: Tensor, x0: Tensor, eps: Tensor) -> Tensor:
     """
     delta = x - x0
     size = tf.abs(delta)
-    room = tf.where(delta > 0.0, 1.0 - x0, x0)
+    room = tf.abs(tf.cast(delta > 0.0, tf.float32) - x0)
 
     def shrunk(shift: Tensor) -> Tensor:
         return tf.clip_by_value(size - per_row(shift, size), 0.0, room)
@@ -260,7 +286,7 @@ def _project_l0(x: Tensor, x0: Tensor, eps: Tensor) -> Tensor:
     gain = tf.reduce_sum(tf.square(x - x0) - tf.square(x - clipped), axis=-1)
     pixels = int(gain.shape[1]) * int(gain.shape[2])
     keep = _largest(tf.reshape(gain, [-1, pixels]), eps, x.shape[1:])
-    return tf.where(keep > 0.0, clipped, x0)
+    return blend(keep > 0.0, clipped, x0)
 
 
 def _largest(value: Tensor, count: Tensor, shape: Sequence[int]) -> Tensor:
