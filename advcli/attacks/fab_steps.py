@@ -49,9 +49,11 @@ def towards_boundary(
     `value` [S] is the loss at x, > 0 beyond the boundary, `normal` its gradient.
     """
     gap = -value
-    d = to_hyperplane(x, normal, gap, space.norm)
     behind = tf.reduce_sum(normal * (x - row.x0), axis=[1, 2, 3])
-    d0 = to_hyperplane(row.x0, normal, gap + behind, space.norm)
+    # both at once: small operations cost as much as large ones
+    points, normals = tf.concat([x, row.x0], axis=0), tf.concat([normal, normal], axis=0)
+    both = to_hyperplane(points, normals, tf.concat([gap, gap + behind], axis=0), space.norm)
+    d, d0 = tf.split(both, 2)
     here = tf.maximum(norms_of(d, space.norm), 1e-8)
     there = tf.maximum(norms_of(d0, space.norm), 1e-8)
     alpha = per_row(tf.minimum(here / (here + there), ALPHA_MAX), x)
