@@ -146,7 +146,8 @@ class Crew:
     def outcomes(self) -> Generator[list[Outcome], None, None]:
         """Everything that the lanes answer; whoever stops listening stops them.
 
-        An error of one ends the others too, and is raised when all that they know was told.
+        An error of one, or of the stream, ends the others too, and is raised when all that they
+        know was told.
         """
         threads = [
             threading.Thread(target=self._work, args=(number,), name=f"lane {number}", daemon=True)
@@ -167,7 +168,11 @@ class Crew:
                         self.feed.stop()
                     continue
                 if error is None:
-                    self.feed.top_up()
+                    try:
+                        self.feed.top_up()
+                    except Exception as failed:  # noqa: BLE001 - raised when all is told
+                        error = failed
+                        self.feed.stop()
                 yield posted.outcomes
             if error is not None:
                 raise error

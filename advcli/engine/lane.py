@@ -87,11 +87,12 @@ class Lane:
         began = time.perf_counter()
         while self._fill():
             limit = int(_TICK_SECONDS / self._step_seconds) if self._step_seconds else 1
-            carry = self._narrowed(carry)
-            carry, points, steps = self._tick(
-                carry, max(1, min(limit, 10_000)), self._patience(), self._narrower()
-            )
+            before, trial = self._narrowed(carry)
+            limit = 1 if trial else max(1, min(limit, 10_000))
+            carry, points, steps = self._tick(before, limit, self._patience(), self._narrower())
             ended = time.perf_counter()
+            if trial:
+                self._slots.agrees[len(trial)] = self._same_bits(before, carry, trial)
             stats.slot_steps += steps * len(self._jobs)
             self._clear()
             outcomes = self._collect(carry, points)
@@ -139,7 +140,7 @@ class Lane:
         """The largest width worth coming down to once the rest of the run fits into it; 0: none.
 
         What it saves is bounded by the steps that the seated jobs have left. It has to be worth a
-        step, and twice what it takes to see that the width computes the same bits: a step of both.
+        step, and twice the one that shows whether the width computes the same bits.
         """
         multiple, width, agrees = self._slots.multiple, len(self._jobs), self._slots.agrees
         # a copy: the lanes share what they know of widths
@@ -148,13 +149,16 @@ class Lane:
         seated = [slot for slot, job in enumerate(self._jobs) if job is not None]
         left = self._slots.length - min((int(self._k[slot]) for slot in seated), default=0)
         for narrow in range((width - 1) // multiple * multiple, 0, -multiple):
-            price = width if agrees.get(narrow) else 2 * (width + narrow)
+            price = width if agrees.get(narrow) else width + 2 * narrow
             if agrees.get(narrow) is not False and (width - narrow) * left > price:
                 return narrow
         return 0
 
-    def _narrowed(self, carry: Carry) -> Carry:
-        """The carry without the slots that nothing is left for, as far as that changes no bit."""
+    def _narrowed(self, carry: Carry) -> tuple[Carry, list[int]]:
+        """The carry without the slots that nothing is left for, as far as that changes no bit.
+
+        Where that is not known yet: the carry as it is, and the slots that would stay, to be tried.
+        """
         while limit := self._narrower():
             busy = [slot for slot, seated in enumerate(self._jobs) if seated is not None]
             width = max(1, -(-len(busy) // self._slots.multiple)) * self._slots.multiple
@@ -164,28 +168,30 @@ class Lane:
                 break
             idle = [slot for slot, seated in enumerate(self._jobs) if seated is None]
             kept = (busy + idle)[:width]
-            narrow = self._slots.rows(carry, kept)
-            orders = Orders(*(part[kept] for part in self._orders))
             if width not in self._slots.agrees:
-                self._slots.agrees[width] = self._same_bits(carry, narrow, orders, kept)
-                continue
-            carry, self._orders = narrow, orders
+                return carry, kept
+            carry = self._slots.rows(carry, kept)
+            self._orders = self._orders_of(kept)
             self._jobs = [self._jobs[slot] for slot in kept]
             self._confirmations = [self._confirmations[slot] for slot in kept]
             self._k = self._k[kept]
-        return carry
+        return carry, []
 
-    def _same_bits(self, carry: Carry, narrow: Carry, orders: Orders, kept: list[int]) -> bool:
-        """Whether a step of the narrow batch is, bit for bit, that of the full one.
+    def _orders_of(self, kept: list[int]) -> Orders:
+        return Orders(*(part[kept] for part in self._orders))
+
+    def _same_bits(self, before: Carry, after: Carry, kept: list[int]) -> bool:
+        """Whether the slots `kept` alone come, bit for bit, from `before` to `after` in a step.
 
         Another batch size may go through another kernel, which adds in another order. That does
-        not depend on the data, so one step of real rows shows it. Nothing of it is kept.
+        not depend on the data, so one step of real rows shows it.
         """
         forever = int(np.iinfo(np.int32).max)
-        wide, _, _ = self._slots.tick(carry, self._orders, 1, forever, 0)
-        slim, _, _ = self._slots.tick(narrow, orders, 1, forever, 0)
+        slim, _, _ = self._slots.tick(
+            self._slots.rows(before, kept), self._orders_of(kept), 1, forever, 0
+        )
         pairs = zip(
-            tf.nest.flatten(self._slots.rows(wide, kept)), tf.nest.flatten(slim), strict=True
+            tf.nest.flatten(self._slots.rows(after, kept)), tf.nest.flatten(slim), strict=True
         )
         return all(bool(tf.reduce_all(tf.equal(a, b))) for a, b in pairs)
 

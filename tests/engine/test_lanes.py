@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from advcli.attacks.registry import parse_spec
-from advcli.engine.feed import Feed
+from advcli.engine.feed import Crew, Feed
 from advcli.engine.jobs import Subject
 from advcli.engine.run import Engine, auto_lanes
 from tests.support.linear import LinearModel, images
@@ -84,6 +84,31 @@ def test_an_error_of_the_stream_reaches_the_caller_too(model):
     with pytest.raises(OSError, match="the disk is gone"):
         list(engine.run(parse_spec("pgd").attack, "linf", stream()))
     assert not of_lanes()
+
+
+def test_what_was_answered_is_told_before_an_error_of_the_stream():
+    blank = np.zeros((1, 1, 1), np.uint8)
+
+    def stream():
+        yield Subject("0", blank, 0, "")
+        raise OSError("the disk is gone")
+
+    feed = Feed(stream(), lanes=2, ahead=1)
+
+    class Lane:
+        def ticks(self):
+            feed.take(0, idle=False)  # so that the crew reads on
+            yield ["an answer"]
+
+    told = []
+
+    def listen():
+        for outcomes in Crew(feed, [Lane()]).outcomes():
+            told.extend(outcomes)
+
+    with pytest.raises(OSError, match="the disk is gone"):
+        listen()
+    assert told == ["an answer"]
 
 
 def test_who_stops_listening_stops_the_lanes(model):
