@@ -141,6 +141,7 @@ def execute(
             bench.batch_size,
             bench.device.split(" ")[0],
             bench.crafting.row_bytes,
+            threads_at_once=bench.crafting.threads_at_once and bench.classifier.threads_at_once,
         ),
         surrogate=None if bench.surrogate is None else bench.surrogate.classifier,
     )

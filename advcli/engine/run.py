@@ -90,10 +90,12 @@ def auto_lanes(
     batch_size: int,
     device: str = "cpu",
     row_bytes: int | None = None,
+    *,
+    threads_at_once: bool = True,
 ) -> int:
     """How many batches side by side: one a core while they are small and memory suffices, one on
-    a GPU. It changes no result."""
-    if device.startswith("gpu"):
+    a GPU and where the model bears no more. It changes no result."""
+    if device.startswith("gpu") or not threads_at_once:
         return 1
     available = getattr(os, "sched_getaffinity", None)
     cores = len(available(0)) if available else os.cpu_count() or 1

@@ -11,6 +11,7 @@ import numpy as np
 
 from advcli.errors import ModelError
 from advcli.lazy import Tensor, tf
+from advcli.models.branches import adds_branches
 from advcli.models.convolution import fast_first_convolution
 from advcli.models.findings import Finding
 from advcli.models.folding import Folding, fold
@@ -86,6 +87,11 @@ class Classifier:
     def row_bytes(self) -> int:
         """What one image costs in memory while its gradient is computed."""
         return row_bytes(self._loaded.model, self.input_shape)
+
+    @property
+    def threads_at_once(self) -> bool:
+        """Whether several threads may ask it at the same time."""
+        return not adds_branches(self._loaded.model)
 
     def logits(self, x: Tensor) -> Tensor:
         """Float32 [B, H, W, C] in [0, 1] to float32 logits [B, K], differentiably.

@@ -122,13 +122,19 @@ class Opened:
         from advcli.engine.run import Engine, auto_lanes
 
         bench = self.bench
-        device, row_bytes = bench.device.split(" ")[0], bench.classifier.row_bytes
+        device, model = bench.device.split(" ")[0], bench.classifier
         return Engine(
-            bench.classifier,
+            model,
             batch_size=bench.batch_size,
             pixels=pixels,
             seed=seed,
-            lanes=auto_lanes(bench.input_shape, bench.batch_size, device, row_bytes),
+            lanes=auto_lanes(
+                bench.input_shape,
+                bench.batch_size,
+                device,
+                model.row_bytes,
+                threads_at_once=model.threads_at_once,
+            ),
         )
 
     def subjects(self, eps: float | None = None) -> list[Any]:

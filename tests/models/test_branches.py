@@ -1,0 +1,61 @@
+"""A network that adds up branches is never run by two threads at once."""
+
+import pytest
+
+from advcli.engine.run import auto_lanes
+from advcli.models.branches import adds_branches
+from advcli.models.classifier import build
+from advcli.models.loader import load
+from advcli.models.preprocessing import PRESETS
+from tests.models.support import keras, saved
+
+
+def network(merge):
+    layers = keras().layers
+    inputs = keras().Input((8, 8, 1))
+    x = layers.Conv2D(4, 3, padding="same")(inputs)
+    if merge is not None:
+        x = merge([x, layers.Conv2D(4, 3, padding="same")(x)])
+    x = layers.GlobalAveragePooling2D()(x)
+    return keras().Model(inputs, layers.Dense(3, activation="softmax")(x))
+
+
+@pytest.mark.parametrize(
+    ("merge", "expected"),
+    [
+        (None, False),
+        (lambda pair: keras().layers.Concatenate()(pair), False),
+        (lambda pair: keras().layers.Multiply()(pair), False),
+        (lambda pair: keras().layers.Add()(pair), True),
+        (lambda pair: keras().layers.Average()(pair), True),
+        (lambda pair: pair[0] + pair[1], True),
+    ],
+)
+def test_which_networks_add(merge, expected):
+    assert adds_branches(network(merge)) is expected
+
+
+def test_a_nested_network_counts_and_so_does_one_that_cannot_be_seen_into():
+    whole = keras().Sequential(
+        [keras().Input((8, 8, 1)), network(lambda pair: keras().layers.Add()(pair))]
+    )
+    assert adds_branches(whole)
+
+    class Own(keras().layers.Layer):
+        def call(self, x):
+            return x + x
+
+    assert adds_branches(keras().Sequential([keras().Input((8, 8, 1)), Own()]))
+
+    class Subclassed(keras().Model):
+        pass
+
+    assert adds_branches(Subclassed())
+
+
+def test_its_engine_has_one_lane(tmp_path):
+    path = saved(network(lambda pair: keras().layers.Add()(pair)), tmp_path / "m.h5")
+    assert not build(load(path), PRESETS["unit"]).threads_at_once
+    path = saved(network(None), tmp_path / "m.h5")
+    assert build(load(path), PRESETS["unit"]).threads_at_once
+    assert auto_lanes((8, 8, 1), 8, threads_at_once=False) == 1
