@@ -90,9 +90,9 @@ class Lane:
             before, trial = self._narrowed(carry)
             limit = 1 if trial else max(1, min(limit, 10_000))
             carry, points, steps = self._tick(before, limit, self._patience(), self._narrower())
-            ended = time.perf_counter()
             if trial:
                 self._slots.agrees[len(trial)] = self._same_bits(before, carry, trial)
+            ended = time.perf_counter()
             stats.slot_steps += steps * len(self._jobs)
             self._clear()
             outcomes = self._collect(carry, points)

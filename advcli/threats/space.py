@@ -17,7 +17,7 @@ from advcli.threats.randomness import Random
 
 _TINY = 1e-12
 _UNCHANGED = 1e-6  # far below a level of 1/255
-_L2_ROUNDS = 10  # more than it takes: every one fixes a value at the box
+_L2_ROUNDS = 10  # it ends when no scale grows, as a rule after a few
 _L1_ROUNDS = 32
 
 

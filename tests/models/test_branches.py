@@ -51,6 +51,21 @@ def test_a_nested_network_counts_and_so_does_one_that_cannot_be_seen_into():
         pass
 
     assert adds_branches(Subclassed())
+    inputs = keras().Input((8, 8, 1))
+    assert adds_branches(Subclassed(inputs, keras().layers.Flatten()(inputs)))
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        lambda: keras().layers.TimeDistributed(keras().layers.Conv1D(4, 3)),
+        lambda: keras().layers.ConvLSTM1D(4, 3),
+        lambda: keras().layers.Lambda(lambda x: x + x),
+    ],
+)
+def test_a_layer_that_adds_within_itself(layer):
+    inputs = keras().Input((8, 8, 1))
+    assert adds_branches(keras().Model(inputs, layer()(inputs)))
 
 
 def test_its_engine_has_one_lane(tmp_path):
