@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from advcli.models.folding import graphs_of
+from advcli.models.folding import nodes_of
 
 _HARMLESS = frozenset({"Concatenate", "Multiply", "Maximum", "Minimum", "Dot"})
 # These compute with other layers, or with whatever a file says
@@ -19,9 +19,8 @@ _OPAQUE = frozenset({"Wrapper", "RNN", "Lambda", "TFSMLayer"})
 
 def adds_branches(model: Any) -> bool:
     """True if a layer may add several values, or if it cannot be told."""
-    graphs = list(graphs_of(model))
-    nodes = (n for graph in graphs for same in graph._nodes_by_depth.values() for n in same)
-    return not graphs or _unknown(model) or any(_may_add(node) for node in nodes)
+    nodes = list(nodes_of(model))
+    return not nodes or _unknown(model) or any(_may_add(node) for node in nodes)
 
 
 def _unknown(operation: Any) -> bool:

@@ -84,8 +84,7 @@ def _adding(bias: Array) -> Any:
 
 def _pairs(model: Any) -> Iterator[tuple[Any, Any]]:
     """(a linear layer, the normalisation that alone reads its output), each used once."""
-    graphs = list(graphs_of(model))
-    nodes = [node for graph in graphs for same in graph._nodes_by_depth.values() for node in same]
+    graphs, nodes = list(graphs_of(model)), list(nodes_of(model))
     uses = Counter(id(node.operation) for node in nodes)
     readers = Counter(id(tensor) for node in nodes for tensor in node.input_tensors)
     readers.update(id(tensor) for graph in graphs for tensor in tf.nest.flatten(graph.outputs))
@@ -120,3 +119,10 @@ def graphs_of(model: Any) -> Iterator[Any]:
             seen.add(id(graph))
             yield graph
             waiting += graph.layers
+
+
+def nodes_of(model: Any) -> Iterator[Any]:
+    """Every use of a layer in those graphs; none where the model has no graph."""
+    for graph in graphs_of(model):
+        for same_depth in graph._nodes_by_depth.values():
+            yield from same_depth

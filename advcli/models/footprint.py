@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from advcli.models.folding import graphs_of
+from advcli.models.folding import nodes_of
 
 _BYTES = 4  # float32
 _STATE = 16
@@ -23,9 +23,7 @@ def row_bytes(model: Any, shape: tuple[int, int, int]) -> int:
     """
     outputs = sum(
         math.prod(size or 1 for size in tuple(tensor.shape)[1:])
-        for graph in graphs_of(model)
-        for nodes in graph._nodes_by_depth.values()
-        for node in nodes
+        for node in nodes_of(model)
         if type(node.operation).__name__ not in _NO_VALUES
         for tensor in node.output_tensors
     )
