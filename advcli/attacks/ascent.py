@@ -16,6 +16,7 @@ from typing import NamedTuple
 import numpy as np
 
 from advcli.attacks.base import Row
+from advcli.attacks.pace import Course
 from advcli.lazy import Tensor, tf
 from advcli.threats.losses import Goal, dlr
 from advcli.threats.randomness import Random
@@ -48,7 +49,8 @@ class Ascent(NamedTuple):
 class Plan:
     """The checkpoints of `steps` iterations, known beforehand; L1 first tries 3 and 2 × eps.
 
-    A phase of n iterations asks n + 1 points. `length`: points asked in all.
+    A phase of n iterations asks n + 1 points. `length`: points asked in all; `last`: the first one
+    of the last phase, whose pace `course` watches.
     """
 
     def __init__(self, steps: int, norm: str) -> None:
@@ -68,6 +70,8 @@ class Plan:
             following += [0.0] * count + [after]
             window += self._windows(count)
         self.length = len(index)
+        self.last = self.length - phases[-1][1] - 1
+        self.course = Course(phases[-1][1], phases[-1][1] // 8)
         self._index = np.array(index, np.int32)
         self._radius = np.array(radius, np.float32)
         # where a phase ends: the radius of the next; the end of the last one is never left

@@ -33,7 +33,7 @@ from advcli.audit.plan import (
     preset_of,
     resolve,
 )
-from advcli.audit.presets import parse_preset
+from advcli.audit.presets import preset_remark
 from advcli.audit.setup import (
     Bench,
     build,
@@ -298,8 +298,7 @@ def _describe(
 
 def _preset_remark(config: AuditConfig) -> list[dict[str, str]]:
     preset = preset_of(config)
-    remarks = parse_preset(preset)[0].remarks if preset else {}
-    remark = remarks.get(config.norm or "linf")
+    remark = preset_remark(preset, config.norm) if preset else None
     return [finding(PRESET, "note", remark)] if remark else []
 
 

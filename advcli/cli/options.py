@@ -181,8 +181,9 @@ def audit_options(function: F) -> F:
             type=Parsed("PRESET", "advcli.audit.presets", "parse_preset", keep_text=True),
             help="A cascade: each attack sees what the ones before it left. audit = full strength "
             "in few model calls; quick = noise, fgsm, pgd; "
-            "autoattack[:version=standard|plus|rand] = the protocol of record; blackbox = what "
-            "needs no gradient; natural = corruptions, rotations and shifts, no cascade.",
+            "autoattack[:version=standard|full|plus|rand] = the protocol of record; "
+            "blackbox = what needs no gradient; natural = corruptions, rotations and shifts, no "
+            "cascade.",
         ),
         click.option(
             "--norm",

@@ -11,7 +11,7 @@ from advcli.audit.plan import (
     pick_target,
     resolve,
 )
-from advcli.audit.presets import PRESETS, parse_preset
+from advcli.audit.presets import PRESETS, parse_preset, preset_remark
 from advcli.errors import UsageError
 
 
@@ -39,8 +39,15 @@ def test_an_l0_attack_among_others_is_named_where_the_eps_is_not_its_own() -> No
 def test_what_audit_leaves_out_is_said_for_each_of_its_norms() -> None:
     attacks, remarks = PRESETS["audit"].versions[""], PRESETS["audit"].remarks
     assert remarks.keys() == attacks.keys()
-    known = PRESETS["autoattack"].versions["standard"]
-    assert {norm for norm in remarks if "--preset autoattack" in remarks[norm]} == known.keys()
+    known = PRESETS["autoattack"].versions["full"]
+    assert {norm for norm in remarks if "autoattack:version=full" in remarks[norm]} == known.keys()
+
+
+def test_the_shortened_protocol_says_that_it_is_and_the_others_do_not() -> None:
+    assert "version=full" in str(preset_remark("autoattack", None))
+    assert preset_remark("autoattack:version=standard", "l1") == preset_remark("autoattack", "l1")
+    assert preset_remark("autoattack:version=full", None) is None
+    assert preset_remark("autoattack:version=plus", None) is None
 
 
 def test_quick_in_l2_takes_the_l2_step() -> None:
@@ -59,9 +66,9 @@ def test_the_protocol_of_record_has_no_l0_form() -> None:
 @pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
 def test_autoattack_is_the_protocol_of_record(norm: str) -> None:
     """fra31/auto-attack, set_version: order, iterations, restarts, targets, queries."""
-    apgd, targeted, fab, square = draft_phases(config(norm=norm, preset="autoattack"))
-    assert all(p.cascade and p.norm == norm for p in (apgd, targeted, fab, square))
-    settings = [(p.attack.name, p.attack.model_dump()) for p in (apgd, targeted, fab, square)]
+    whole = draft_phases(config(norm=norm, preset="autoattack:version=full"))
+    assert all(p.cascade and p.norm == norm for p in whole)
+    settings = [(p.attack.name, p.attack.model_dump()) for p in whole]
     assert [name for name, _ in settings] == ["apgd", "apgd-t", "fab-t", "square"]
     one, two, three, four = (found for _, found in settings)
     l1 = norm == "l1"
@@ -76,6 +83,11 @@ def test_autoattack_is_the_protocol_of_record(norm: str) -> None:
     assert (three["iterations"], three["targets"], three["restarts"]) == (100, 9, 1)
     assert (four["steps"], four["p_init"], four["restarts"]) == (5000, 0.8, 1)
     assert four["rescale_schedule"] is False
+    assert not any(found.get("give_up") or found.get("patience") for _, found in settings)
+    paced = draft_phases(config(norm=norm, preset="autoattack"))
+    for phase, (name, found) in zip(paced, settings, strict=True):
+        change = {"patience": 20} if name == "fab-t" else {"give_up": True}
+        assert phase.attack.model_dump() == found | change
     plus = draft_phases(config(norm=norm, preset="autoattack:version=plus"))
     assert [p.spec for p in plus] == [
         "apgd:restarts=5,scouts=0",
@@ -111,8 +123,8 @@ def test_a_curve_alone_runs_a_minimum_norm_attack(norm: str) -> None:
     ("asked", "message", "hint"),
     [
         ("autoatack", "unknown preset", "did you mean 'autoattack'"),
-        ("autoattack:version=fast", "is no option", "version=standard|plus|rand"),
-        ("autoattack:restarts=3", "is no option", "version=standard|plus|rand"),
+        ("autoattack:version=fast", "is no option", "version=standard|full|plus|rand"),
+        ("autoattack:restarts=3", "is no option", "version=standard|full|plus|rand"),
         ("quick:version=", "is no option", "--preset quick"),
     ],
 )
