@@ -36,6 +36,7 @@ from pydantic import Field
 
 from advcli.attacks.ascent import Ascent, Plan
 from advcli.attacks.base import Attack, Oracle, Row, Step
+from advcli.attacks.pace import Pace, unknown
 from advcli.lazy import Tensor, tf
 from advcli.threats.budget import Norm
 from advcli.threats.losses import Goal, margin, ranked_rivals
@@ -66,6 +67,7 @@ class State(NamedTuple):
     heat: Tensor  # int32 [S], which round
     turn: Tensor  # int32 [S], which ascent of the round
     call: Tensor  # int32 [S], which call of the ascent
+    pace: Pace  # of an ascent of the last round
 
 
 class Race(Attack):
@@ -104,7 +106,8 @@ class Race(Attack):
         lowest = tf.fill(tf.shape(row.eps), float("-inf"))
         order = rivals + tf.range(self.targets)
         ascent = Plan(self.steps, space.norm).begin(row.x0)
-        return State(ascent, rivals, order, lead, zero, lowest, none, none, none)
+        pace = unknown(row.eps)
+        return State(ascent, rivals, order, lead, zero, lowest, none, none, none, pace)
 
     def step(
         self, row: Row, state: State, k: Tensor, space: Space, oracle: Oracle, random: Random
@@ -133,7 +136,11 @@ class Race(Attack):
             peak=tf.maximum(state.peak, value),
             call=state.call + 1,
         )
-        ended = state.call >= calls
+        last = tf.equal(state.heat, _LAST)
+        course = Plan(self.steps, space.norm).course
+        pace, behind = course.follow(state.pace, state.call - 1, state.ascent.peak)
+        ended = (state.call >= calls) | (last & behind & (not oracle.transfer))
+        state = state._replace(pace=pace)
         following: Step = tf.cond(
             tf.reduce_any(ended),
             lambda: self._next(row, state, ended, runners, space, random),

@@ -88,7 +88,10 @@ class Square(Attack):
         halved = stage(k - 1, _HALVED_AFTER, self.steps if self.rescale_schedule else 10_000)
         propose = self._coloured if space.norm == "linf" else self._moved
         proposal = propose(row, state.x, sides, halved, space, random)
-        x = select(k == 0, state.x, proposal)
+        first = tf.equal(k, 0)
+        x = tf.cond(
+            tf.reduce_any(first), lambda: select(first, state.x, proposal), lambda: proposal
+        )
         z = oracle.scores(x)
         score = progress(z, row.goal)
         better = score > state.score
@@ -107,15 +110,13 @@ class Square(Attack):
         window = (rows[:, :, None] & columns[:, None, :])[..., None]
         up = random.signs((1, 1, space.shape[2]), 2) > 0
         low, high = space.bounds(row.x0, row.eps)
-        colours = blend(up, high, low)
-        changed = tf.reduce_any(tf.not_equal(colours, x), axis=-1, keepdims=True) & window
-        same = ~tf.reduce_any(changed, axis=[1, 2, 3])
-        colours = tf.cond(
+        coloured = blend(window, blend(up, high, low), x)
+        same = norms_of(coloured - x, "linf") == 0.0
+        return tf.cond(
             tf.reduce_any(same),
-            lambda: blend(up ^ per_row(same, up), high, low),
-            lambda: colours,
+            lambda: blend(window, blend(up ^ per_row(same, up), high, low), x),
+            lambda: coloured,
         )
-        return blend(window, colours, x)
 
     def _moved(
         self, row: Row, x: Tensor, sides: list[int], halved: Tensor, space: Space, random: Random
