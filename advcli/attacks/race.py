@@ -13,7 +13,8 @@ model with no more rivals than `targets` the first round decides every image (L2
 
 A long ascent rarely gains what is missing where much is missing: the third round is skipped where
 more is lacking than `hopeless` times the margin gained so far, the last where more than a
-thirteenth of that is. Longer ascents than these fooled no further image of the sample models.
+thirteenth of that is. The last ascents end where their latest pace would not carry them there.
+Longer ascents than these fooled no further image of the sample models.
 
 In L1 short ascents predict little, so there is no L1 form.
 
@@ -21,7 +22,7 @@ Misleads: where the gradient is noise there is nothing to choose by, and an imag
 the second round; some queries of `square` afterwards, as in the preset `audit`, see that.
 
 Cost: at most 2·`targets` + 20 + 2.2·`steps` gradients per image and eps; 36
-where it gives up early, on the sample models 50 to 110 on average where it fails.
+where it gives up early, on the sample models 50 to 120 on average where it fails.
 
 After Croce & Hein, 2003.01690 (an ascent for each target), and Melamed et al., 2407.02240 (which
 targets are worth one).
