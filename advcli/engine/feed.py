@@ -10,7 +10,7 @@ from __future__ import annotations
 import queue
 import threading
 from collections import deque
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
@@ -67,8 +67,12 @@ class Feed:
         self._change = threading.Condition()
         self._alone = lanes == 1  # then the lane is ticked by the caller's thread
 
-    def top_up(self) -> None:
-        """Read the stream until `ahead` subjects wait. Only ever called by the caller's thread."""
+    def top_up(self, answered: Callable[[], bool] = lambda: False) -> None:
+        """Read the stream until `ahead` subjects wait. Only ever called by the caller's thread.
+
+        One is enough where something is `answered`: lanes that are as fast as the stream would keep
+        the caller here while their answers pile up.
+        """
         while not self._ended and len(self._waiting) < self._ahead:
             found = next(self._source, None)
             with self._change:
@@ -77,6 +81,8 @@ class Feed:
                 else:
                     self._waiting.append(found)
                 self._change.notify_all()
+            if answered():
+                break
 
     def take(self, lane: int, idle: bool) -> Subject | None:
         """The next subject for `lane`, None if it is to go on without.
@@ -169,7 +175,7 @@ class Crew:
                     continue
                 if error is None:
                     try:
-                        self.feed.top_up()
+                        self.feed.top_up(lambda: not self._posted.empty())
                     except Exception as failed:  # noqa: BLE001 - raised when all is told
                         error = failed
                         self.feed.stop()

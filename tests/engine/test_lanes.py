@@ -157,6 +157,34 @@ def test_the_stream_is_read_by_the_caller_alone_and_not_far_ahead(model):
     assert threads == {threading.current_thread()}
 
 
+def test_lanes_as_fast_as_the_stream_do_not_keep_their_answers_from_being_told():
+    blank = np.zeros((1, 1, 1), np.uint8)
+    read, told = [], []
+    answered = threading.Semaphore(0)
+
+    def stream():
+        for number in range(50):
+            if number >= 10:  # so many are read before a lane starts
+                answered.acquire(timeout=1)  # the lane is as fast as the stream
+            read.append(number)
+            yield Subject(str(number), blank, 0, "")
+
+    class Lane:
+        def ticks(self):
+            while (subject := feed.take(0, idle=True)) is not None:
+                feed.finished(0)
+                yield [subject.key]
+                answered.release()
+
+    feed = Feed(stream(), lanes=2, ahead=10)
+    behind = 0
+    for outcomes in Crew(feed, [Lane()]).outcomes():
+        behind = max(behind, len(read) - len(told))
+        told.extend(outcomes)
+    assert told == [str(number) for number in range(50)]
+    assert behind <= 12
+
+
 def test_few_images_are_shared_between_the_lanes():
     blank = np.zeros((1, 1, 1), np.uint8)
     feed = Feed([Subject(str(i), blank, 0, "") for i in range(7)], lanes=2, ahead=64)
