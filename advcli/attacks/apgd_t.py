@@ -10,7 +10,7 @@ Where a target class is asked for, it is the only one.
 Misleads: where the nearest class is not among the `targets`.
 
 Cost: `targets`·(`steps` + 2) gradients per image, eps and restart; fewer where it succeeds. With
-`give-up`, as in the preset `autoattack`, about a quarter of them where it fails (L1: most).
+`give-up`, as in the preset `autoattack`, about half of them where it fails (L1: most).
 
 Croce & Hein, "Reliable evaluation of adversarial robustness with an ensemble of diverse
 parameter-free attacks", 2003.01690. L1: "Mind the box", 2103.01208.

@@ -71,7 +71,7 @@ class Plan:
             window += self._windows(count)
         self.length = len(index)
         self.last = self.length - phases[-1][1] - 1
-        self.course = Course(phases[-1][1], phases[-1][1] // 8)
+        self.course = Course(phases[-1][1], phases[-1][1] // 4)
         self._index = np.array(index, np.int32)
         self._radius = np.array(radius, np.float32)
         # where a phase ends: the radius of the next; the end of the last one is never left

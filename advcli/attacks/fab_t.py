@@ -55,7 +55,9 @@ class State(NamedTuple):
     x: Tensor  # the point to be linearised next
     run: Tensor  # int32 [S], every target once, then every target again from a random start
     t: Tensor  # int32 [S], iteration within the run, or round of the final search
-    idle: Tensor  # int32 [S], iterations of the run since a closer point was found
+    idle: (
+        Tensor  # int32 [S], iterations since a closer point was found; −1: the run met no goal yet
+    )
     rivals: Tensor  # int32 [S, targets], from the likeliest
     near: Near
     between: Bracket
@@ -90,7 +92,7 @@ class FABT(Attack):
     def init(self, row: Row, space: Space, random: Random) -> State:
         counter = tf.zeros_like(row.restart)
         rivals = tf.zeros([tf.shape(row.eps)[0], self.targets], tf.int32)
-        return State(row.x0, counter, counter, counter, rivals, none_yet(row), bracket(row))
+        return State(row.x0, counter, counter, counter - 1, rivals, none_yet(row), bracket(row))
 
     def step(
         self, row: Row, state: State, k: Tensor, space: Space, oracle: Oracle, random: Random
@@ -108,6 +110,7 @@ class FABT(Attack):
         near = nearer(state.near, row, state.x, met & searching, space, oracle)
         between = halved(state.between, met, ~searching)
 
+        ever_met = met | (state.idle >= 0)
         x = towards_boundary(row, state.x, g, value, space, oracle.resolution)
         x = select(searching, x, middle(row, near, between))
         met = margin(oracle.scores(x), row.goal) > 0.0
@@ -115,8 +118,8 @@ class FABT(Attack):
         between = halved(between, met, ~searching)
 
         t = state.t + 1
-        unmet = tf.math.is_inf(near.distance)  # then nothing is known about its pace
-        idle = tf.where(unmet | (near.distance < state.near.distance), 0, state.idle + 1)
+        idle = tf.where(met | ever_met, state.idle + 1, -1)
+        idle = tf.where(near.distance < state.near.distance, 0, idle)
         tired = idle >= (self.patience or self.iterations)
         ended = searching & ((t >= self.iterations) | tired)
         run = state.run + tf.cast(ended, tf.int32)
@@ -130,7 +133,7 @@ class FABT(Attack):
         x = select(final, middle(row, near, between), x)
         found = near.distance < float("inf")
         done = final & (~found | (~searching & (2 * t >= ROUNDS)))
-        t, idle = tf.where(ended, 0, t), tf.where(ended, 0, idle)
+        t, idle = tf.where(ended, 0, t), tf.where(ended, -1, idle)
         return Step(State(x, run, t, idle, rivals, near, between), done)
 
     def _start(

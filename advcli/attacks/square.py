@@ -36,6 +36,7 @@ from advcli.attacks.pace import Course, Pace, unknown
 from advcli.attacks.search import progress, stage
 from advcli.lazy import Tensor, tf
 from advcli.threats.budget import Norm
+from advcli.threats.losses import log_odds_slack
 from advcli.threats.randomness import Random
 from advcli.threats.space import Space, blend, norms_of, per_row, select
 
@@ -98,7 +99,8 @@ class Square(Attack):
         best = tf.where(better, score, state.score)
         pace, over = state.pace, tf.zeros_like(better)
         if isinstance(pace, Pace) and not oracle.transfer:
-            pace, over = Course(self.steps, self.steps // 16).follow(pace, k, best)
+            reached = best + log_odds_slack(row.goal, int(z.shape[-1]))
+            pace, over = Course(self.steps, self.steps // 16).follow(pace, k, reached)
         return Step(State(select(better, x, state.x), best, pace), over)
 
     def _coloured(

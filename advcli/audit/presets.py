@@ -34,10 +34,11 @@ class Preset:
 
 def _paced(spec: str) -> str:
     """`spec` of an attack of AutoAttack, which gives a search up that is not on course."""
-    name = spec.partition(":")[0]
-    return (
-        f"{spec}{',' if ':' in spec else ':'}{'patience=20' if name == 'fab-t' else 'give-up=true'}"
-    )
+    return _with(spec, "patience=20" if spec.startswith("fab-t") else "give-up=true")
+
+
+def _with(spec: str, option: str) -> str:
+    return f"{spec}{',' if ':' in spec else ':'}{option}"
 
 
 # The authors' composition (fra31/auto-attack, autoattack.py, set_version), in its order. In L1
@@ -167,7 +168,7 @@ def preset_specs(text: str, norm: Norm | None) -> tuple[list[str], bool]:
             if attacks
             else "leave --norm away: natural threats have none",
         )
-    return [_with_norm(spec, norm) for spec in attacks[norm]], preset.cascade
+    return [_with(spec, f"norm={norm}") for spec in attacks[norm]], preset.cascade
 
 
 def preset_remark(text: str, norm: Norm | None) -> str | None:
@@ -175,7 +176,3 @@ def preset_remark(text: str, norm: Norm | None) -> str | None:
     preset, attacks = parse_preset(text)
     default = next(iter(preset.versions.values()))
     return preset.remarks.get(norm or "linf") if attacks is default else None
-
-
-def _with_norm(spec: str, norm: Norm) -> str:
-    return f"{spec}{',' if ':' in spec else ':'}norm={norm}"

@@ -172,7 +172,7 @@ def build(
         detail = f"its flat input is read as an image of {height}×{width}×{channels}"
         findings += (Finding("flat-input", "note", detail),)
     if confirm_batch is None:
-        # mostly a few images at a time: twice as many would be half empty
+        # an attack has a few images confirmed at a time: twice as many would be half empty
         confirm_batch = max(8, min(16, 2**18 // math.prod(loaded.image.shape) // 8 * 8))
 
     def made(folding: Folding | None, findings: tuple[Finding, ...]) -> Classifier:

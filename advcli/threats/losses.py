@@ -7,6 +7,7 @@ by 60 makes the plain cross-entropy's gradient exactly zero, and with it every a
 
 from __future__ import annotations
 
+import math
 from typing import Literal, NamedTuple
 
 from advcli.lazy import Tensor, tf
@@ -62,6 +63,15 @@ def log_odds(logits: Tensor, goal: Goal) -> Tensor:
     )
     targeted = _pick(logits, wanted) - tf.reduce_logsumexp(_without(logits, wanted), axis=-1)
     return tf.where(goal.target < 0, untargeted, targeted)
+
+
+def log_odds_slack(goal: Goal, classes: int) -> Tensor:
+    """[S], how far below 0 the log-odds of a goal that is met may lie.
+
+    A target may lead with as little as 1/classes of the probability. Where any class but the label
+    will do, they are above 0: the others together have more than the label.
+    """
+    return tf.where(goal.target < 0, 0.0, math.log(max(1, classes - 1)))
 
 
 def cross_entropy(logits: Tensor, goal: Goal) -> Tensor:
