@@ -55,9 +55,7 @@ class State(NamedTuple):
     x: Tensor  # the point to be linearised next
     run: Tensor  # int32 [S], every target once, then every target again from a random start
     t: Tensor  # int32 [S], iteration within the run, or round of the final search
-    idle: (
-        Tensor  # int32 [S], iterations since a closer point was found; −1: the run met no goal yet
-    )
+    idle: Tensor  # int32 [S], iterations without a closer point; −1: the run met no goal yet
     rivals: Tensor  # int32 [S, targets], from the likeliest
     near: Near
     between: Bracket

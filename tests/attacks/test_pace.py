@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -12,13 +10,10 @@ from hypothesis import strategies as st
 from advcli.attacks.pace import Course, unknown
 from advcli.attacks.registry import parse_spec
 from advcli.engine.run import Engine
-from advcli.images.writer import read_back
 from advcli.lazy import tf
-from advcli.models import classifier as classifiers
-from advcli.models import loader, preprocessing
 from tests.attacks.test_contract import attack, subjects_of
+from tests.support.digits import robust_digits
 
-DIGITS = Path(__file__).parents[2] / "sample_models" / "digits"
 EPS = 0.15
 
 
@@ -71,11 +66,7 @@ def test_where_nothing_rises_nothing_is_known():
 
 @pytest.fixture(scope="module")
 def robust():
-    files = sorted((DIGITS / "images").glob("*/*.png"))[::9]
-    pixels = np.stack([read_back(file).reshape(28, 28, 1) for file in files])
-    labels = np.array([int(file.parent.name) for file in files])
-    model = classifiers.build(loader.load(DIGITS / "robust.h5"), preprocessing.parse("unit", 1))
-    return model, pixels[model.confirm(pixels / np.float32(255)).prediction == labels]
+    return robust_digits(9)
 
 
 def both(robust, name, *specs, norm="linf", eps=(EPS,), targets=None):

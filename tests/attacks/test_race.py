@@ -2,35 +2,24 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 
 from advcli.attacks.base import Row
 from advcli.attacks.registry import parse_spec
-from advcli.images.writer import read_back
 from advcli.lazy import tf
-from advcli.models import classifier as classifiers
-from advcli.models import loader, preprocessing
 from advcli.threats.losses import Goal
 from advcli.threats.randomness import Random
 from advcli.threats.space import Space
 from tests.attacks.test_contract import attack, subjects_of
+from tests.support.digits import robust_digits
 
-DIGITS = Path(__file__).parents[2] / "sample_models" / "digits"
 EPS = 0.15
 
 
 @pytest.fixture(scope="module")
 def robust():
-    """The adversarially trained digits, and images that it classifies correctly."""
-    files = sorted((DIGITS / "images").glob("*/*.png"))[::5]
-    pixels = np.stack([read_back(file).reshape(28, 28, 1) for file in files])
-    labels = np.array([int(file.parent.name) for file in files])
-    model = classifiers.build(loader.load(DIGITS / "robust.h5"), preprocessing.parse("unit", 1))
-    right = model.confirm(pixels / np.float32(255)).prediction == labels
-    return model, pixels[right]
+    return robust_digits(5)
 
 
 @pytest.fixture(scope="module")
