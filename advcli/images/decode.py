@@ -29,6 +29,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, UnidentifiedImageError
 
+from advcli.images.foreign import HEAD, RAW, foreign
 from advcli.images.text import printable
 
 __all__ = ["Decoded", "Exif", "ImageReadError", "Resample", "Resize", "decode"]
@@ -71,7 +72,12 @@ _TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-_QUIET = ("ignore", None, Warning, re.compile(r"PIL\."), 0)
+# An icon's own picture is only known while it is opened, where Pillow would do no more than warn.
+_OF_PILLOW = re.compile(r"PIL\.")
+_FILTERED = [
+    ("error", None, Image.DecompressionBombWarning, _OF_PILLOW, 0),
+    ("ignore", None, Warning, _OF_PILLOW, 0),
+]
 # Pillow logs what is wrong with a TIFF; without any handler Python would print it on stderr.
 logging.getLogger("PIL").addHandler(logging.NullHandler())
 _one_large_image = threading.Lock()
@@ -139,8 +145,10 @@ def _reasons() -> Iterator[None]:
         raise ImageReadError(
             "no image in a format that advcli reads (or its header is damaged)"
         ) from error
-    except Image.DecompressionBombError as error:
-        raise ImageReadError("a decompression bomb: its size is beyond any limit") from error
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise ImageReadError(
+            f"more than the {MAX_PIXELS:,} pixels allowed (a decompression bomb?)"
+        ) from error
     except MemoryError as error:
         raise ImageReadError("does not fit into memory") from error
     except Exception as error:
@@ -172,19 +180,33 @@ def _regular_file(path: Path | str) -> Iterator[BinaryIO]:
 
 def _opened(file: BinaryIO, name: str) -> Image.Image:
     """The image, its header read and its size within bounds, its pixels not yet decoded."""
-    head = file.read(64)
-    if head.startswith(b"version https://git-lfs"):
-        raise ImageReadError("a Git LFS pointer, not the image itself: run git lfs pull")
+    head = file.read(HEAD)
     formats = list(_formats())
-    if name.lower().endswith(".tga"):  # has no signature: any bytes may pass for it
+    what = foreign(head)
+    if name.lower().endswith(".tga") and not what:  # no signature: any bytes may pass for it
         formats.append(_tga())
-    image = Image.open(file, formats=formats)
+    try:
+        image = Image.open(file, formats=formats)
+    except UnidentifiedImageError:
+        if what is None:
+            raise
+        raise ImageReadError(what) from None
+    if image.format == "TIFF" and (what or _holds_a_thumbnail(image)):
+        raise ImageReadError(what or RAW)
     if image.width * image.height > MAX_PIXELS:
         raise ImageReadError(
             f"{image.width}x{image.height} pixels are more than the {MAX_PIXELS:,} allowed "
             "(a decompression bomb?)"
         )
     return image
+
+
+def _holds_a_thumbnail(image: Image.Image) -> bool:
+    """Whether a TIFF is a camera's raw file (DNG, NEF, ARW): what Pillow reads is the preview."""
+    tags = getattr(image, "tag_v2", {})
+    reduced = tags.get(254, 0)  # NewSubfileType
+    has_others = 330 in tags  # SubIFDs
+    return 50706 in tags or (isinstance(reduced, int) and bool(reduced & 1) and has_others)
 
 
 @cache
@@ -210,11 +232,14 @@ def _tga() -> str:
 def _silence_pillow() -> None:
     """Keeps Pillow's remarks on odd files (a corrupt tag, a large size) off the terminal.
 
-    A filter for all of the process, since catch_warnings is not safe in threads; put in front
+    Filters for all of the process, since catch_warnings is not safe in threads; put in front
     again each time because test runners and notebooks restore the filters that they knew.
     """
-    if not warnings.filters or warnings.filters[0] != _QUIET:
-        warnings.filterwarnings("ignore", module=_QUIET[3].pattern)
+    if list(warnings.filters[: len(_FILTERED)]) != _FILTERED:
+        warnings.filterwarnings("ignore", module=_OF_PILLOW.pattern)
+        warnings.filterwarnings(
+            "error", category=Image.DecompressionBombWarning, module=_OF_PILLOW.pattern
+        )
 
 
 def _turn(image: Image.Image) -> Image.Transpose | None:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from advcli.errors import ImagesError
+from advcli.images.foreign import HEAD, foreign
 from advcli.images.text import printable
 
 __all__ = ["IMAGE_SUFFIXES", "Skipped", "Tree", "scan"]
@@ -132,18 +133,21 @@ def _judge(entry: os.DirEntry[str], real_root: str) -> tuple[bool, str]:
         if not stat.S_ISREG(mode):
             return False, "not a regular file"
         suffix = PurePosixPath(entry.name).suffix.lower()
-        if suffix in IMAGE_SUFFIXES or _has_signature(entry.path):
+        if suffix in IMAGE_SUFFIXES:
+            return False, ""
+        with open(entry.path, "rb") as file:
+            head = file.read(HEAD)
+        if _has_signature(head):
             return False, ""
     except OSError as error:
         if entry.is_symlink():
             return False, f"a broken symbolic link: {error.strerror}"
         return False, f"cannot be read: {error.strerror}"
-    return False, f"not an image that advcli reads ({printable(suffix) or 'no extension'})"
+    what = foreign(head)
+    return False, what or f"not an image that advcli reads ({printable(suffix) or 'no extension'})"
 
 
-def _has_signature(path: str) -> bool:
-    with open(path, "rb") as file:
-        head = file.read(16)
+def _has_signature(head: bytes) -> bool:
     return head.startswith(_SIGNATURES) or any(
         head.startswith(first) and head[at:].startswith(then) for first, at, then in _SPLIT
     )

@@ -1,6 +1,6 @@
 """The clean image is what Keras's own `load_img` shows, for every format and mode that both read.
 
-The differences that are meant (16-bit grey, EXIF) are in test_decode.
+The differences that are meant (16-bit grey, EXIF) are in test_formats.
 """
 
 import os
