@@ -7,20 +7,30 @@ from __future__ import annotations
 
 import hashlib
 import json
+import lzma
+import shutil
+import struct
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from advcli.errors import ModelError
+from advcli.models.quarantine import contents
 from advcli.models.sniff import Kind, shown, sniff
-from advcli.models.stored import Stored, walk
+from advcli.models.stored import MAX_CONFIG_BYTES, Contents, Stored
 
-MAX_CONFIG_BYTES = 64 * 2**20
 MAX_DEPTH = 60
 MAX_WEIGHT_FILE_BYTES = 16 * 2**30
+
+DAMAGED_ZIP = (
+    *(OSError, RuntimeError, ValueError, LookupError, EOFError, NotImplementedError),
+    *(zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error),
+)
+"""What zipfile and its decompressors raise on damage."""
 
 
 @dataclass(frozen=True)
@@ -58,10 +68,7 @@ def read_header(path: str | Path) -> Header:
     try:
         digest = file_sha256(path)
         return _read_h5(path, digest) if kind == "h5" else _read_keras(path, digest)
-    except OSError as error:
-        raise ModelError(f"{shown(path)}: {_h5_reason(error)}", "fetch or save it again") from error
-    except (RuntimeError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
-        # h5py and zipfile report damage inside a file with any of these.
+    except DAMAGED_ZIP as error:
         raise ModelError(
             f"{shown(path)}: is damaged ({shown(error, 120)})", "fetch or save it again"
         ) from error
@@ -73,49 +80,24 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _h5_reason(error: OSError) -> str:
-    text = str(error)
-    if "truncated" in text:
-        return "is truncated: the end of the HDF5 file is missing"
-    return f"is a damaged HDF5 file ({shown(text, 120)})"
-
-
 def _read_h5(path: Path, digest: str) -> Header:
-    import h5py
-
-    with h5py.File(path, "r") as file:
-        stored, iterations = walk(path, file)
-        attributes = file.attrs
-        raw = attributes.get("model_config")
-        if raw is None:
-            raise ModelError(
-                f"{shown(path)}: {_without_config(file)}",
-                "save the whole model: model.save('model.h5'), not save_weights",
-            )
-        group = file.get("model_weights", getlink=False) if "model_weights" in file else file
-        version = _text(attributes.get("keras_version", group.attrs.get("keras_version")))
-        backend = _text(attributes.get("backend", group.attrs.get("backend")))
-        return Header(
-            path=path,
-            sha256=digest,
-            kind="h5",
-            keras_version=version,
-            backend=backend,
-            config=_parse_config(path, raw),
-            stored=stored,
-            iterations=iterations,
-            loss=_loss(attributes.get("training_config")),
+    found = contents(path, path)
+    if found.config is None:
+        raise ModelError(
+            f"{shown(path)}: {found.without}",
+            "save the whole model: model.save('model.h5'), not save_weights",
         )
-
-
-def _without_config(file: Any) -> str:
-    if "layer_names" in file.attrs:
-        return "holds weights only, no model to put them in"
-    if "model_weights" in file:
-        return "holds weights but no model_config, so there is no model to put them in"
-    if "layers" in file or "_layer_checkpoint_dependencies" in file:
-        return "holds weights only (a .weights.h5 file), no model to put them in"
-    return "is an HDF5 file, but holds no Keras model"
+    return Header(
+        path=path,
+        sha256=digest,
+        kind="h5",
+        keras_version=_text(found.keras_version),
+        backend=_text(found.backend),
+        config=_parse_config(path, found.config),
+        stored=found.stored,
+        iterations=found.iterations,
+        loss=_loss(found.training),
+    )
 
 
 def _read_keras(path: Path, digest: str) -> Header:
@@ -129,7 +111,7 @@ def _read_keras(path: Path, digest: str) -> Header:
             info = archive.getinfo("metadata.json")
             if info.file_size <= MAX_CONFIG_BYTES:
                 metadata = json.loads(archive.read(info))
-        stored, iterations = _zipped_weights(path, archive)
+        weights = _zipped_weights(path, archive)
     version = metadata.get("keras_version") if isinstance(metadata, dict) else None
     compiled = config.get("compile_config")
     return Header(
@@ -139,28 +121,30 @@ def _read_keras(path: Path, digest: str) -> Header:
         keras_version=_text(version),
         backend=None,
         config=config,
-        stored=stored,
-        iterations=iterations,
+        stored=weights.stored,
+        iterations=weights.iterations,
         loss=_loss(json.dumps(compiled)) if isinstance(compiled, dict) else None,
     )
 
 
-def _zipped_weights(path: Path, archive: zipfile.ZipFile) -> tuple[tuple[Stored, ...], int | None]:
-    """Walks the HDF5 file inside a `.keras` archive, unpacked to disk for the moment."""
-    import h5py
+def _zipped_weights(path: Path, archive: zipfile.ZipFile) -> Contents:
+    """What the HDF5 file inside a `.keras` archive holds, unpacked to disk for the moment."""
+    with tempfile.TemporaryDirectory(prefix="advcli-") as folder:
+        unpacked = Path(folder) / "model.weights.h5"
+        unpack_weights(path, archive, unpacked)
+        return contents(unpacked, path)
 
+
+def unpack_weights(path: Path, archive: zipfile.ZipFile, target: Path) -> None:
+    """Writes the weights of a `.keras` archive to a file; refuses absurd sizes."""
     info = archive.getinfo("model.weights.h5")
     if info.file_size > MAX_WEIGHT_FILE_BYTES or info.file_size > 1000 * info.compress_size + 2**20:
         raise ModelError(
             f"{shown(path)}: its weights unpack to {info.file_size:,} bytes",
             "this is no sane model file",
         )
-    with tempfile.TemporaryFile(prefix="advcli-") as unpacked, archive.open(info) as source:
-        while block := source.read(2**20):
-            unpacked.write(block)
-        unpacked.seek(0)
-        with h5py.File(unpacked, "r") as file:
-            return walk(path, file)
+    with archive.open(info) as source, target.open("wb") as unpacked:
+        shutil.copyfileobj(source, unpacked, 2**20)
 
 
 def _text(value: object) -> str | None:

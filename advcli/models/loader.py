@@ -1,7 +1,8 @@
 """One loader for every file: Keras 3 on a normalised private copy, proven bounded beforehand.
 
-The copy has three reasons: Keras goes by the file's extension, the configuration in it is the
-normalised one, and what is loaded is what was scanned even if somebody changes the original.
+The copy has four reasons: Keras goes by the file's extension, the configuration in it is the
+normalised one, what is loaded is what was scanned even if somebody changes the original, and its
+HDF5 structure was written here (`quarantine`).
 """
 
 from __future__ import annotations
@@ -23,9 +24,10 @@ from advcli.errors import ModelError
 from advcli.lazy import tf
 from advcli.models import runtime
 from advcli.models.head import Head, find_head
-from advcli.models.header import Header, file_sha256, read_header
+from advcli.models.header import Header, file_sha256, read_header, unpack_weights
 from advcli.models.inputs import ImageInput, image_input
 from advcli.models.normalise import normalise
+from advcli.models.quarantine import clean_copy
 from advcli.models.safety import scan
 from advcli.models.sniff import shown
 
@@ -100,7 +102,7 @@ def load_network(path: str | Path, *, allow_unsafe: bool = False) -> Network:
         try:
             if not runs:
                 _prove_bounded(where, header, config)
-            model = _load_copy(header, config, changed=bool(rules), safe=not runs)
+            model = _load_copy(header, config, safe=not runs)
         except (*_KERAS_ERRORS, tf.errors.OpError) as error:
             raise ModelError(
                 f"{where}: Keras cannot load it: {_first_line(error)}",
@@ -181,37 +183,32 @@ def _activation_sizes(model: Any) -> Iterator[int]:
                 yield math.prod(n or 1 for n in tuple(tensor.shape)[1:])
 
 
-def _load_copy(header: Header, config: dict[str, Any], *, changed: bool, safe: bool) -> Any:
+def _load_copy(header: Header, config: dict[str, Any], *, safe: bool) -> Any:
     import keras
 
     with tempfile.TemporaryDirectory(prefix="advcli-") as folder:
-        private = Path(folder) / f"model.{header.kind}"
+        private = Path(folder) / "original"
         shutil.copyfile(header.path, private)
         if file_sha256(private) != header.sha256:
             raise ModelError(f"{shown(header.path)}: changed while it was read", "try again")
-        if changed and header.kind == "h5":
-            _rewrite_h5(private, config)
-        elif changed:
-            private = _rewrite_keras(private, config)
-        return keras.models.load_model(private, compile=False, safe_mode=safe)
+        copied = Path(folder) / f"model.{header.kind}"
+        if header.kind == "h5":
+            _clean(header, private, copied, json.dumps(config))
+        else:
+            _clean_archive(header, private, copied, json.dumps(config))
+        return keras.models.load_model(copied, compile=False, safe_mode=safe)
 
 
-def _rewrite_h5(private: Path, config: dict[str, Any]) -> None:
-    import h5py
-
-    with h5py.File(private, "r+") as file:
-        del file.attrs["model_config"]
-        # An attribute of fixed length may hold 64 KiB at most: one of variable length any number.
-        file.attrs.create("model_config", json.dumps(config), dtype=h5py.string_dtype())
+def _clean(header: Header, source: Path, target: Path, config: str | None) -> None:
+    size = sum(item.declared_bytes for item in header.stored)
+    clean_copy(source, target, config, size, header.path)
 
 
-def _rewrite_keras(private: Path, config: dict[str, Any]) -> Path:
-    rewritten = private.with_name("normalised.keras")
-    with zipfile.ZipFile(private) as source, zipfile.ZipFile(rewritten, "w") as target:
-        for info in source.infolist():
-            if info.filename == "config.json":
-                target.writestr("config.json", json.dumps(config))
-                continue
-            with source.open(info) as member, target.open(info.filename, "w") as written:
-                shutil.copyfileobj(member, written)
-    return rewritten
+def _clean_archive(header: Header, source: Path, target: Path, config: str) -> None:
+    weights, clean = source.with_name("unpacked.h5"), source.with_name("clean.h5")
+    with zipfile.ZipFile(source) as archive, zipfile.ZipFile(target, "w") as written:
+        unpack_weights(header.path, archive, weights)
+        _clean(header, weights, clean, None)
+        written.writestr("config.json", config)
+        written.writestr("metadata.json", json.dumps({"keras_version": header.keras_version}))
+        written.write(clean, "model.weights.h5")
