@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from advcli.attacks.base import Row
+from advcli.attacks.base import Row, Slope
 from advcli.attacks.registry import parse_spec
 from advcli.lazy import tf
 from advcli.threats.losses import Goal
@@ -57,27 +57,67 @@ def test_gives_up_early_where_much_is_missing_and_goes_on_where_little_is(robust
     stubborn = attack(
         model, "race", "linf", kept, spec="race:hopeless=1000", pixels="float", batch=64
     )
-    assert all(o.gradients == short + 40 + 2 * 201 for o in stubborn)
+    # three ascents of 201 calls, none judged before its 101st
+    longest = [o.gradients - short - 40 for o in stubborn]
+    assert min(longest) >= 3 * 101
+    assert max(longest) <= 3 * 201
+    assert max(longest) > min(longest)
     assert not fooled(stubborn)
 
 
-def test_rivals_that_a_round_did_not_run_keep_their_order():
-    """After the third round, which runs one, the last one takes the second best of the second."""
-    race = parse_spec("race:targets=4", "linf").attack
-    space = Space("linf", (2, 2, 1))
+RACE = parse_spec("race:targets=4", "linf").attack
+SPACE = Space("linf", (2, 2, 1))
+
+
+def one_row():
+    """A row of label 0, its state before the first step, and its random numbers."""
     x0 = tf.zeros([1, 2, 2, 1])
     one = tf.zeros([1], tf.int32)
     row = Row(x0, Goal(one, one - 1), tf.constant([0.1]), tf.zeros([1, 2], tf.uint32), one, x0)
     random = Random(row.key, one)
+    return row, RACE.init(row, SPACE, random), random
+
+
+def test_rivals_that_a_round_did_not_run_keep_their_order():
+    """After the third round, which runs one, the last one takes the second best of the second."""
+    row, state, random = one_row()
     far = float("-inf")
-    state = race.init(row, space, random)._replace(
+    state = state._replace(
         order=tf.constant([[3, 1, 2, 0]]),
         lead=tf.constant([[far, far, far, -0.01]]),
         clean=tf.constant([-1.0]),
         peak=tf.constant([-0.01]),
-        heat=one + 2,
-        call=one + 40,
+        heat=state.heat + 2,
+        call=state.call + 40,
     )
-    after = race._next(row, state, tf.constant([True]), one + 4, space, random)
+    after = RACE._next(row, state, tf.constant([True]), row.restart + 4, SPACE, random)
     assert after.state.order.numpy().tolist() == [[3, 1, 2, 0]]
     assert (after.state.heat.numpy(), after.done.numpy()) == ([3], [False])
+
+
+LOGITS = tf.constant([[3.0, 1.0, 2.5, 0.0, -1.0]])
+
+
+@pytest.mark.parametrize(
+    ("turn", "climbed"),
+    [(0, np.log(np.exp([1, 2.5, 0, -1]).sum()) - 3), (1, 0.0 - 3.0), (2, 2.5 - 3.0)],
+)
+def test_the_last_round_climbs_towards_all_classes_then_the_best_two(turn, climbed):
+    row, state, random = one_row()
+    state = state._replace(
+        rivals=tf.constant([[2, 1, 3, 4]]),
+        order=tf.constant([[2, 0, 1, 3]]),
+        heat=state.heat + 3,
+        turn=state.turn + turn,
+    )
+    seen = []
+
+    class Model:
+        resolution, transfer = 0.0, False
+
+        def gradient(self, x, loss):
+            seen.append(float(loss(LOGITS, row.goal)[0]))
+            return Slope(tf.constant([seen[0]]), tf.ones_like(x), LOGITS)
+
+    RACE.step(row, state, row.restart + 100, SPACE, Model(), random)
+    assert seen == [pytest.approx(climbed, abs=1e-5)]
