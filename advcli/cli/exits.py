@@ -108,13 +108,16 @@ def _complain(message: str, hint: str) -> None:
 def _one_line(text: str) -> str:
     from advcli.images.text import printable
 
-    return printable(" ".join(text.split()))
+    return printable(" ".join(line.strip(" ") for line in text.split("\n") if line.strip()))
 
 
 def _traceback() -> None:
     import traceback
 
-    traceback.print_exc(file=sys.stderr)
+    from advcli.images.text import printable
+
+    for line in traceback.format_exc().splitlines():
+        print(printable(line), file=sys.stderr)
 
 
 def _terminate(signum: int, frame: FrameType | None) -> None:

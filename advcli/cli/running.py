@@ -144,6 +144,8 @@ def screen_width() -> int | None:
 
 
 def _say_how_to_go_on(out: Path | None) -> None:
+    from advcli.images.text import printable
+
     if out is None:
         text = "stopped; nothing was kept, because there was no --out to resume from"
     elif not (out / "run.json").exists():
@@ -152,4 +154,4 @@ def _say_how_to_go_on(out: Path | None) -> None:
         text = (
             f"stopped; what was finished is kept: go on with --out {shlex.quote(str(out))} --resume"
         )
-    print(text, file=sys.stderr)
+    print(printable(text), file=sys.stderr)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -37,6 +38,8 @@ COLUMNS = (
     "verdict",
 )
 _FORMULA = ("=", "+", "-", "@", "＝", "＋", "－", "＠")
+# Half of Europe's spreadsheets split at semicolons, whatever the quotes around them.
+_NEW_CELL = re.compile(rf"(;[\s\"]*)(?=[{re.escape(''.join(_FORMULA))}])")
 
 
 def render(summary: dict[str, Any]) -> str:
@@ -62,7 +65,7 @@ def guarded(value: object) -> object:
     """
     if not isinstance(value, str):
         return value
-    shown = printable(value)
+    shown = _NEW_CELL.sub(r"\1'", printable(value))
     return "'" + shown if value.lstrip().startswith(_FORMULA) else shown
 
 

@@ -12,12 +12,16 @@ from advcli.reports import figures, natural
 __all__ = ["render"]
 
 _CURVE_COLUMNS = 10
-_SPECIAL = re.compile(r"([\\`*_{}\[\]()<>#+!|~&@:-])")
+_SPECIAL = re.compile(r"([\\`*_{}\[\]()<>+!|~&:$-])")
+# GitHub looks for mentions, references, mail and web addresses in the finished text, where a
+# backslash is gone; a space without width breaks them.
+_REFERENCES = re.compile(r"(@|#|:(?=//)|(?i:www|xmpp|mailto)(?=\\?[.:])|(?i:gh)(?=\\-))")
+_BREAK = "&#8203;"
 
 
 def escaped(text: object) -> str:
     """Text from outside as plain characters: no markup, no mention, no link, one line."""
-    return _SPECIAL.sub(r"\\\1", printable(str(text)))
+    return _REFERENCES.sub(rf"\1{_BREAK}", _SPECIAL.sub(r"\\\1", printable(str(text))))
 
 
 def render(summary: dict[str, Any]) -> str:

@@ -174,7 +174,8 @@ def test_markdown_cannot_be_broken_out_of() -> None:
     found["model"]["path"] = "a|b\n# c <img src=x> [x](y) @team `d` https://e"
     text = files.render(found, "markdown")
     line = next(line for line in text.splitlines() if "sha256" in line)
-    assert r"a\|b\\n\# c \<img src=x\> \[x\]\(y\) \@team \`d\` https\://e" in line
+    expected = r"a\|b\\n#! c \<img src=x\> \[x\]\(y\) @!team \`d\` https\:!//e"
+    assert expected.replace("!", "&#8203;") in line  # a space without width: test_hostile_names
     assert escaped("a_b*c") == r"a\_b\*c"
     table = [line for line in text.splitlines() if line.startswith("|")]
     assert len({len(re.findall(r"(?<!\\)\|", line)) for line in table[:5]}) == 1

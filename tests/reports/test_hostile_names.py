@@ -1,0 +1,190 @@
+"""Names of files and classes are an attacker's choice; what advcli prints stays what it is."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+import subprocess
+import sys
+import unicodedata
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from markdown_it import MarkdownIt
+from markdown_it.token import Token
+
+from advcli.images.text import printable
+from advcli.reports import inspection, terminal
+from advcli.reports.csv_report import guarded
+from advcli.reports.markdown import escaped
+
+from .hostile import GATED, LABELS, NAMES, SLASHED, commands
+
+CODES = {"no class": 2, "no attack": 2, "no option": 2, "no model": 2, "no images": 2}
+COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+PLAIN_MARKDOWN = frozenset(
+    {"heading", "paragraph", "blockquote", "bullet_list", "list_item", "inline", "strong", "text"}
+    | {"table", "thead", "tbody", "tr", "th", "td", "text_special"}
+)
+FORMULA = ("=", "+", "-", "@", "＝", "＋", "－", "＠", "\t", "\r")
+
+
+@pytest.fixture(scope="module")
+def ran(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("hostile")
+    subprocess.run([sys.executable, "-m", "tests.reports.hostile", root], check=True, timeout=170)
+    return root
+
+
+def hidden(text: str) -> set[str]:
+    """Characters that move a cursor, hide, or turn the reading direction."""
+    return {c for c in text if unicodedata.category(c) in ("Cc", "Cf", "Cs", "Zl", "Zp")} - {"\n"}
+
+
+@pytest.mark.parametrize("name", commands(Path()))
+@pytest.mark.parametrize("stream", ["out", "err"])
+def test_no_control_character_reaches_the_terminal(ran: Path, name: str, stream: str) -> None:
+    text = (ran / f"{name}.{stream}").read_bytes().decode("utf-8")
+    assert hidden(text) == set()
+    assert (ran / f"{name}.code").read_text() == str(CODES.get(name, 0))
+    if stream == "out":
+        assert bool(text) == (name not in CODES)
+    elif name in CODES:
+        assert text.splitlines()[-2].startswith("error: ")
+        assert text.splitlines()[-1].startswith("hint: ")
+
+
+def test_the_names_were_there(ran: Path) -> None:
+    """So that what is proven here is not proven of nothing."""
+    shown = (ran / "attack.out").read_text(encoding="utf-8")
+    for name in GATED:
+        assert f"class:{printable(name)}=10" in shown
+    assert printable("j\x1b[2J|[x](y)@team.png") in shown
+    inspected = (ran / "inspect.out").read_text(encoding="utf-8")
+    assert ", ".join(map(printable, sorted(NAMES))) in inspected
+    assert "a|b|c" in (ran / "aimed.out").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", ["attack", "aimed"])
+@pytest.mark.parametrize("width", [80, None])
+def test_colours_are_the_reports_own(ran: Path, name: str, width: int | None) -> None:
+    summary = json.loads((ran / f"{name}.json").read_text())
+    coloured = terminal.render(summary, width=width, color=True)
+    bare = COLOUR.sub("", coloured)
+    assert hidden(bare) == set()
+    plain = terminal.render(summary, width=width)
+    assert [line.rstrip() for line in bare.splitlines()] == plain.splitlines()
+    assert "[red]rich[bold]" in plain or name == "aimed"
+
+
+def test_inspected_names_bring_no_colours() -> None:
+    facts: dict[str, Any] = {
+        "model": dict.fromkeys(("path", "sha256", "keras_version", "format"), NAMES[0])
+        | {"layers": 1, "parameters": 1, "optimizer_steps": None},
+        "input": {"shape": [1, 1, 1], "layout": "channels-last"},
+        "safety": {"runs_code": list(NAMES)},
+        "rules": list(NAMES),
+        "head": {"ending": "softmax", "classes": 2, "name": NAMES[0], "output": NAMES[1]},
+    }
+    assert hidden(inspection.render(facts)) == set()
+
+
+# --- Markdown
+
+
+def tokens(text: str) -> Iterator[Token]:
+    for token in MarkdownIt("commonmark").enable(["table", "strikethrough"]).parse(text):
+        yield token
+        yield from token.children or ()
+
+
+def words(text: str) -> str:
+    """What a reader sees."""
+    return "".join(token.content for token in tokens(text) if token.type.startswith("text"))
+
+
+# What GitHub makes a link, a mention or a reference of, in finished text.
+LINKED = re.compile(r"(?i)www\.|://|mailto:|xmpp:|@\w|#\d|\bGH-\d")
+
+
+@pytest.mark.parametrize("name", ["attack", "aimed"])
+def test_markdown_keeps_its_shape(ran: Path, name: str) -> None:
+    text = (ran / f"{name}.md").read_text(encoding="utf-8")
+    assert hidden(text) == set()
+    kinds = {re.sub("_(open|close)$", "", token.type) for token in tokens(text)}
+    assert kinds <= PLAIN_MARKDOWN
+    assert not LINKED.search(words(text))
+    cells = columns = rows = 0
+    for token in tokens(text):
+        if token.type == "tr_close":
+            columns = columns or cells
+            assert cells == columns
+            cells, rows = 0, rows + 1
+        cells += token.type in ("th_open", "td_open")
+        columns = 0 if token.type == "table_open" else columns
+    summary = json.loads((ran / f"{name}.json").read_text())
+    gates = len(summary["gates"]) + bool(summary["gates"])
+    assert rows == 2 + len(summary["attacks"]) + len(summary["worst_case"]) + gates
+
+
+@pytest.mark.parametrize("name", [*NAMES, *SLASHED])
+def test_a_name_in_markdown_reads_as_itself(name: str) -> None:
+    shown = escaped(name)
+    (cell,) = MarkdownIt("commonmark").enable(["table", "strikethrough"]).parseInline(f"x{shown}x")
+    assert {token.type for token in cell.children or ()} <= {"text", "text_special"}
+    seen = words(f"x{shown}x")
+    assert seen.replace("\u200b", "") == f"x{printable(name)}x"
+    assert not LINKED.search(seen)
+
+
+# --- CSV
+
+
+@pytest.mark.parametrize("name", ["attack", "aimed"])
+def test_csv_keeps_its_columns_and_runs_nothing(ran: Path, name: str) -> None:
+    text = (ran / f"{name}.csv").read_bytes().decode("utf-8")
+    assert hidden(text) == set()
+    rows = list(csv.reader(io.StringIO(text, newline=""), strict=True))
+    assert {len(row) for row in rows} == {len(rows[0])}
+    assert len(rows) == text.count("\n")
+    for delimiter in ",;\t":
+        for row in csv.reader(io.StringIO(text, newline=""), delimiter=delimiter):
+            assert not [cell for cell in row if cell.lstrip(' "').startswith(FORMULA)]
+    expected = sorted(NAMES) if name == "attack" else sorted(label.strip() for label in LABELS)
+    named = [row[2] for row in rows if row[0] == "class" and row[1] == "clean"]
+    assert named == [guarded(label) for label in expected]
+
+
+# --- JSON and files
+
+
+def test_json_gives_every_name_back(ran: Path) -> None:
+    data = (ran / "json.out").read_bytes()
+    assert data.isascii()
+    printed = json.loads(data)
+    assert printed == json.loads(next(ran.glob("run*/summary.json")).read_text())
+    assert printed["model"]["classes"] == sorted(NAMES)
+    assert [entry["class"] for entry in printed["per_class"]] == sorted(NAMES)
+    assert printed["images"]["skipped"][0]["file"] == "+1/=k\x1b[2J<b>.txt"
+    json.loads((ran / "attack.json").read_text())
+
+
+def test_written_images_lie_in_the_run(ran: Path) -> None:
+    (run,) = ran.glob("run*")
+    written = sorted(path for path in run.rglob("*") if path.is_file())
+    assert all(path.resolve().is_relative_to(run.resolve()) for path in written)
+    lines = [json.loads(line) for line in (run / "results.jsonl").read_text().splitlines()]
+    named = {run / line["file"] for line in lines if line.get("file")}
+    assert len(named) == len(NAMES)
+    assert named <= set(written)
+    for path in written:
+        assert not {
+            c for c in str(path.relative_to(run)) if unicodedata.category(c) in ("Cc", "Cs")
+        }
+    assert {path.name for path in ran.iterdir() if path.is_dir()} == {
+        *("flat", run.name, "images\x1b[2J|`[x](y)\udcfe"),
+    }
