@@ -46,7 +46,8 @@ class ImageFolder:
     """The images of a folder in a fixed order, and what was left out.
 
     `class_names` is in index order and empty where nothing names the classes. `notes` are remarks
-    for the user about how the folder was understood.
+    for the user about how the folder was understood, `folders` its own class folders, which
+    `class_names` only are where no class list was given.
     """
 
     root: Path
@@ -55,6 +56,7 @@ class ImageFolder:
     label_source: LabelSource
     skipped: tuple[Skipped, ...]
     notes: tuple[str, ...] = ()
+    folders: tuple[str, ...] = ()
 
     def file(self, ref: ImageRef) -> Path:
         """Where an image's file is."""
@@ -103,10 +105,15 @@ def check_classes(
     names = folder.class_names
     shown = printable(str(folder.root))
     if names and len(names) != class_count:
-        of_model = f" ({_listing(model_names)})" if model_names else ""
+        of_model = _listing(model_names) if model_names else f"0 to {class_count - 1}"
+        beside = ""
+        if folder.folders and folder.folders != names:
+            beside = (
+                f" in the class list, {len(folder.folders)} folders ({_listing(folder.folders)})"
+            )
         raise ImagesError(
-            f"{shown}: {len(names)} classes ({_listing(names)}), "
-            f"but the model has {class_count}{of_model}",
+            f"{shown}: {len(names)} classes ({_listing(names)}){beside}, "
+            f"but the model has {class_count} ({of_model})",
             _mismatch_hint(folder, class_count),
         )
     highest = max((ref.label for ref in folder.refs if ref.label is not None), default=-1)
@@ -137,7 +144,15 @@ def _by_folder(root: Path, tree: Tree, names: tuple[str, ...] | None) -> ImageFo
     if left_out:
         notes.append(f"{len(left_out)} folder(s) not in the class list: {_listing(left_out)}")
     refs.sort(key=lambda ref: (ref.label, ref.path.split("/")))
-    return ImageFolder(root, tuple(refs), tuple(source), "folder", _sorted(skipped), tuple(notes))
+    return ImageFolder(
+        root,
+        tuple(refs),
+        tuple(source),
+        "folder",
+        _sorted(skipped),
+        tuple(notes),
+        tree.folders,
+    )
 
 
 def _by_file(root: Path, tree: Tree, names: tuple[str, ...] | None, labels: Path) -> ImageFolder:
@@ -231,6 +246,12 @@ def _listing(names: Sequence[str]) -> str:
 
 
 def _nothing(folder: ImageFolder) -> ImagesError:
+    if folder.folders and not set(map(_key, folder.folders)) & set(map(_key, folder.class_names)):
+        return ImagesError(
+            f"{printable(str(folder.root))}: none of its folders ({_listing(folder.folders)}) is "
+            f"in the class list ({_listing(folder.class_names)})",
+            "write the class list with the folders' names, one a line, in index order",
+        )
     first = folder.skipped[0] if folder.skipped else None
     because = ""
     if first is not None:

@@ -90,9 +90,8 @@ def test_extensions_can_lie_or_lack(tmp_path: Path) -> None:
 
 def test_count_mismatch_names_both(tmp_path: Path) -> None:
     put(tmp_path, "cat/1.png", "dog/2.png")
-    with pytest.raises(
-        ImagesError, match=r"2 classes \(cat, dog\), but the model has 10"
-    ) as caught:
+    both = r"2 classes \(cat, dog\), but the model has 10 \(0 to 9\)"
+    with pytest.raises(ImagesError, match=both) as caught:
         open_folder(tmp_path, class_count=10)
     assert "--classes" in caught.value.hint
     folder = open_folder(tmp_path)
@@ -119,6 +118,20 @@ def test_a_class_list_orders_and_allows_a_subset(tmp_path: Path) -> None:
     assert found(folder) == [("dog/1.png", 0), ("cat/1.png", 2)]
     assert "class list" in reasons(folder)["junk/"]
     assert "junk" in folder.notes[0]
+
+
+def test_a_class_list_of_other_classes_is_shown_beside_the_folders(tmp_path: Path) -> None:
+    put(tmp_path, "images/cat/1.png", "images/dog/1.png")
+    (tmp_path / "classes.txt").write_text("dog\nowl\ncat\n")
+    options = {"classes": tmp_path / "classes.txt"}
+    both = r"\(dog, owl, cat\) in the class list, 2 folders \(cat, dog\), but the model has 5"
+    with pytest.raises(ImagesError, match=both):
+        open_folder(tmp_path / "images", class_count=5, **options)
+    (tmp_path / "classes.txt").write_text("Cat\nDog\n")
+    both = r"none of its folders \(cat, dog\) is in the class list \(Cat, Dog\)"
+    with pytest.raises(ImagesError, match=both) as caught:
+        open_folder(tmp_path / "images", class_count=2, **options)
+    assert "folders' names" in caught.value.hint
 
 
 def test_a_class_list_inside_the_folder_is_no_odd_file(tmp_path: Path) -> None:
@@ -238,6 +251,7 @@ def test_hostile_rows(tmp_path: Path) -> None:
         (b"file,label\n", "no rows"),
         (b"file,label\na.png\n", "line 2 has 1 column"),
         (b'a.png,"1\n', "no CSV"),
+        (b'a.png\t"1"x\n', r"no CSV: '\\t' expected"),
         (b"a.png," + b"x" * 200_000, "no CSV"),
         (b"a.png,1\nb.png,cat\n", "some labels are indices"),
         ("a.png,1\n".encode("utf-16"), "UTF-8"),
@@ -368,7 +382,10 @@ def test_unreadable_parts_cost_themselves(tmp_path: Path, monkeypatch: pytest.Mo
     assert "Permission denied" in reasons(folder)["cat/"]
 
 
-HOSTILE = ["a\nb.png", 'it\'s "it".png', "\u202egnp.png", "x" * 251 + ".png", "\udcff.png"]
+HOSTILE = [
+    *("a\nb.png", 'it\'s "it".png', "\u202egnp.png", "x" * 251 + ".png", "\udcff.png", "a b .png"),
+    *("x\\..\\..\\up.png", "a..png", "-rf.png", "%2e%2e%2fup.png", "C:x.png", "~.png", "*?.png"),
+]
 
 
 def test_hostile_names_are_images_like_any_other(tmp_path: Path) -> None:

@@ -81,6 +81,8 @@ def build(root: Path) -> None:
         picture(index, root / IMAGES / name / f"{name}.png")
     (root / IMAGES / "+1" / "j\x1b[2J|[x](y)@team.png").write_bytes(b"no image")
     (root / IMAGES / "+1" / "=k\x1b[2J<b>.txt").write_bytes(b"text")
+    for index, name in enumerate(NAMES[:2]):
+        picture(index, root / "two" / name / "a.png")
     order = sorted(label.strip() for label in LABELS)
     rows = [("file", "label")]
     for name, label in zip(NAMES, LABELS, strict=True):
@@ -105,6 +107,7 @@ def commands(root: Path) -> dict[str, list[str]]:
         "inspect": ["inspect", model, images],
         "verify": ["verify", run],
         "attacks": ["attacks"],
+        "mismatch": ["evaluate", model, str(root / "two"), *FGSM],
         "no class": ["evaluate", model, flat, *labels, *FGSM, "-v", "--targeted", "\x1b[2J\udcff"],
         "no attack": ["evaluate", model, images, "-v", "-a", "fg\x1b[31msm"],
         "no option": ["evaluate", model, images, "--limit", "\x1b[2J"],

@@ -24,7 +24,9 @@ from advcli.reports.markdown import escaped
 
 from .hostile import GATED, LABELS, NAMES, SLASHED, commands
 
-CODES = {"no class": 2, "no attack": 2, "no option": 2, "no model": 2, "no images": 2}
+CODES = dict.fromkeys(
+    ("mismatch", "no class", "no attack", "no option", "no model", "no images"), 2
+)
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 PLAIN_MARKDOWN = frozenset(
     {"heading", "paragraph", "blockquote", "bullet_list", "list_item", "inline", "strong", "text"}
@@ -93,6 +95,13 @@ def test_inspected_names_bring_no_colours() -> None:
     assert hidden(inspection.render(facts)) == set()
 
 
+def test_a_mismatch_lists_the_classes_of_both(ran: Path) -> None:
+    error, hint = (ran / "mismatch.err").read_text(encoding="utf-8").splitlines()[-2:]
+    folder = ", ".join(printable(name, 40) for name in sorted(NAMES[:2]))
+    assert f"2 classes ({folder}), but the model has {len(NAMES)} (0 to {len(NAMES) - 1})" in error
+    assert "--classes FILE" in hint
+
+
 # --- Markdown
 
 
@@ -118,17 +127,26 @@ def test_markdown_keeps_its_shape(ran: Path, name: str) -> None:
     kinds = {re.sub("_(open|close)$", "", token.type) for token in tokens(text)}
     assert kinds <= PLAIN_MARKDOWN
     assert not LINKED.search(words(text))
-    cells = columns = rows = 0
-    for token in tokens(text):
-        if token.type == "tr_close":
-            columns = columns or cells
-            assert cells == columns
-            cells, rows = 0, rows + 1
-        cells += token.type in ("th_open", "td_open")
-        columns = 0 if token.type == "table_open" else columns
     summary = json.loads((ran / f"{name}.json").read_text())
-    gates = len(summary["gates"]) + bool(summary["gates"])
-    assert rows == 2 + len(summary["attacks"]) + len(summary["worst_case"]) + gates
+    rows = list(table_rows(text))
+    assert len(rows) == 1 + len(summary["attacks"]) + len(summary["worst_case"]) + len(
+        summary["gates"]
+    )
+    for row, gate in zip(rows[::-1], summary["gates"][::-1], strict=False):
+        assert (row[0], row[-1]) == (printable(gate["gate"]), gate["verdict"])
+
+
+def table_rows(text: str) -> Iterator[list[str]]:
+    """The cells of all tables, their headings aside."""
+    row: list[str] | None = None
+    for token in MarkdownIt("commonmark").enable(["table", "strikethrough"]).parse(text):
+        if token.type == "td_open" and row is None:
+            row = []
+        elif token.type == "inline" and row is not None:
+            row.append("".join(child.content for child in token.children or ()))
+        elif token.type == "tr_close" and row is not None:
+            yield [cell.replace("\u200b", "") for cell in row]
+            row = None
 
 
 @pytest.mark.parametrize("name", [*NAMES, *SLASHED])
@@ -186,5 +204,5 @@ def test_written_images_lie_in_the_run(ran: Path) -> None:
             c for c in str(path.relative_to(run)) if unicodedata.category(c) in ("Cc", "Cs")
         }
     assert {path.name for path in ran.iterdir() if path.is_dir()} == {
-        *("flat", run.name, "images\x1b[2J|`[x](y)\udcfe"),
+        *("flat", "two", run.name, "images\x1b[2J|`[x](y)\udcfe"),
     }
