@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 import json
 import math
+import re
 import shutil
 import tempfile
 import warnings
@@ -35,6 +36,8 @@ MAX_ACTIVATION = 2**28
 """Values that one layer may compute from one image: 1 GiB of float32."""
 
 _FREE_PARAMETERS = 2**20
+_SCOPE = re.compile(r"[A-Za-z0-9.][A-Za-z0-9_./-]*")
+_NOT_IN_SCOPE = re.compile(r"[^A-Za-z0-9_./-]")
 _KERAS_ERRORS = (
     ValueError,
     TypeError,
@@ -103,6 +106,8 @@ def load_network(path: str | Path, *, allow_unsafe: bool = False) -> Network:
             if not runs:
                 _prove_bounded(where, header, config)
             model = _load_copy(header, config, safe=not runs)
+            if _rename(model):
+                rules = (*rules, "layer-names")
         except (*_KERAS_ERRORS, tf.errors.OpError) as error:
             raise ModelError(
                 f"{where}: Keras cannot load it: {_first_line(error)}",
@@ -115,6 +120,19 @@ def load_network(path: str | Path, *, allow_unsafe: bool = False) -> Network:
             "call the model once on an image before saving it",
         )
     return Network(header, config, model, rules, runs)
+
+
+def _rename(layer: Any) -> bool:
+    """Gives a layer and those within it names that TensorFlow takes for parts of a graph.
+
+    Keras lets PyTorch and JAX users call a layer "my layer": `is not a valid scope name`.
+    """
+    inner = [*getattr(layer, "layers", ()), getattr(layer, "layer", None)]
+    changed = sum(_rename(part) for part in inner if hasattr(part, "name")) > 0
+    if _SCOPE.fullmatch(layer.name):
+        return changed
+    layer.name = "layer_" + _NOT_IN_SCOPE.sub("_", layer.name)
+    return True
 
 
 def _first_line(error: BaseException) -> str:

@@ -38,6 +38,19 @@ def test_a_keras_archive_is_normalised_too(tmp_path):
     assert loaded.model(random_pixels(2, SHAPE)).shape == (2, 3)
 
 
+@pytest.mark.parametrize("name", ["my layer", "café", "a@b:c", "_x", "\x1b[31m|=1\n<b>\u202e"])
+def test_names_that_tensorflow_takes_for_no_part_of_a_graph(tmp_path, name):
+    k = keras()
+    inner = k.Sequential([k.Input((12, 12, 3)), k.layers.Flatten()], name=f"{name}1")
+    dense = k.layers.Dense(3, activation="softmax", name=f"{name}2")
+    model = k.Sequential([k.Input((12, 12, 3)), inner, dense], name=name)
+    loaded = load(saved(model, tmp_path / "m.keras"))
+    assert loaded.rules == ("layer-names",)
+    x = random_pixels(2, SHAPE)
+    logits = tf.function(build(loaded, PRESETS["unit"]).logits, autograph=False)(tf.constant(x))
+    np.testing.assert_allclose(tf.nn.softmax(logits), np.asarray(model(x)), atol=1e-6)
+
+
 def test_big_weights_are_captured_and_both_paths_agree(tmp_path, monkeypatch):
     loaded = load(saved(small_cnn(), tmp_path / "m.h5"))
     x = tf.constant(random_pixels(4, SHAPE))
