@@ -2,8 +2,8 @@
 
 The file is decoded by Pillow as Keras's `load_img` does it (same conversions, so alpha is dropped
 and a palette expanded alike, of several frames the first), with two differences: EXIF rotation is
-applied, and 16-bit grey is divided by 257 and rounded where Keras would clip it to white. Of
-16-bit colour Pillow itself keeps the high byte, at most one level away from a division by 257.
+applied, and grey of 16 bits is divided by 257 and rounded where Keras would clip it to white. Of
+16-bit colour Pillow itself keeps the high byte, at most one level away.
 
 What a file is called does not matter, only what it holds, and only formats of photo folders are
 tried: some others that Pillow knows would run a program (EPS) or fetch a second file.
@@ -74,10 +74,8 @@ _TURNS = {
 }
 # An icon's own picture is only known while it is opened, where Pillow would do no more than warn.
 _OF_PILLOW = re.compile(r"PIL\.")
-_FILTERED = [
-    ("error", None, Image.DecompressionBombWarning, _OF_PILLOW, 0),
-    ("ignore", None, Warning, _OF_PILLOW, 0),
-]
+_BOMB = Image.DecompressionBombWarning
+_FILTERED = [("error", None, _BOMB, _OF_PILLOW, 0), ("ignore", None, Warning, _OF_PILLOW, 0)]
 # Pillow logs what is wrong with a TIFF; without any handler Python would print it on stderr.
 logging.getLogger("PIL").addHandler(logging.NullHandler())
 _one_large_image = threading.Lock()
@@ -145,7 +143,7 @@ def _reasons() -> Iterator[None]:
         raise ImageReadError(
             "no image in a format that advcli reads (or its header is damaged)"
         ) from error
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+    except (Image.DecompressionBombError, _BOMB) as error:
         raise ImageReadError(
             f"more than the {MAX_PIXELS:,} pixels allowed (a decompression bomb?)"
         ) from error
@@ -237,9 +235,7 @@ def _silence_pillow() -> None:
     """
     if list(warnings.filters[: len(_FILTERED)]) != _FILTERED:
         warnings.filterwarnings("ignore", module=_OF_PILLOW.pattern)
-        warnings.filterwarnings(
-            "error", category=Image.DecompressionBombWarning, module=_OF_PILLOW.pattern
-        )
+        warnings.filterwarnings("error", category=_BOMB, module=_OF_PILLOW.pattern)
 
 
 def _turn(image: Image.Image) -> Image.Transpose | None:
@@ -253,11 +249,20 @@ def _turn(image: Image.Image) -> Image.Transpose | None:
 def _converted(image: Image.Image, mode: str) -> Image.Image:
     """8 bits a channel in `mode`."""
     if image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM")):
-        wide = np.asarray(image).astype(np.uint32)
-        image = Image.fromarray(((wide + 128) // 257).astype(np.uint8))  # rounded: 257 is odd
+        image = Image.fromarray(_eight_bits(image))
     elif image.mode in ("I", "F"):
         raise ImageReadError(f"32-bit pixels (mode {image.mode}) have no range to scale by")
     return image if image.mode == mode else image.convert(mode)
+
+
+def _eight_bits(image: Image.Image) -> NDArray[np.uint8]:
+    """Grey of 16 bits (in a TIFF also of 12) to 8, rounded; Pillow leaves white as zero to us."""
+    tags = getattr(image, "tag_v2", {})
+    highest = 4095 if tags.get(258) == (12,) else 65535  # BitsPerSample
+    wide = np.asarray(image).astype(np.int64)
+    if tags.get(262) == 0:  # PhotometricInterpretation
+        wide = highest - wide
+    return ((wide * 255 + highest // 2) // highest).astype(np.uint8)
 
 
 def _resized(

@@ -12,8 +12,9 @@ import numpy as np
 
 from . import crafted
 from .base import COLOUR, GREY, Case, content, encoded, patched
+from .others import icon
 from .photographs import JPEG, JPEG2000
-from .scans import icon, tiff
+from .tiffs import tiff
 
 
 def gigapixel_gif(side: int = 60_000) -> bytes:
@@ -58,7 +59,13 @@ def forbidden(path: Path, _: int) -> None:
     path.chmod(0)
 
 
-HEIC = crafted.box(b"ftyp", b"heic\0\0\0\0mif1heic") + crafted.box(b"meta", bytes(64))
+def heic(path: Path, brand: int) -> None:
+    kind = (b"heic", b"heix", b"hevc", b"mif1", b"msf1")[brand]
+    path.write_bytes(
+        crafted.box(b"ftyp", kind + b"\0\0\0\0mif1heic") + crafted.box(b"meta", bytes(64))
+    )
+
+
 SVG = b"<?xml version='1.0'?><svg xmlns='http://www.w3.org/2000/svg' width='9' height='9'/>"
 ROOT = "root may read everything" if hasattr(os, "geteuid") and os.geteuid() == 0 else ""
 BOMB = "decompression bomb"
@@ -70,16 +77,17 @@ REFUSED = (
     Case(
         "HEIC",
         "a.heic",
-        content(HEIC),
+        heic,
         refused=f"a HEIC image, which advcli does not read: {CONVERT}",
         lister="HEIC",
     ),
     Case(
         "HEIC called .jpg",
         "a.jpg",
-        content(HEIC),
+        heic,
         refused="a HEIC image, which advcli does not read",
         note="as some telephones name it",
+        variants=range(5),
     ),
     Case(
         "JPEG XL",

@@ -1,4 +1,4 @@
-"""TIFF, BMP, PPM and the rest, and names that lie."""
+"""BMP, PPM and the rest, and names that lie."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from . import crafted
 from .base import (
@@ -17,41 +16,19 @@ from .base import (
     DROPPED,
     GREY,
     HEIGHT,
-    HIGH,
     INDICES,
-    INK,
     PALETTE,
-    TURNS,
     WIDTH,
     Case,
     Pixels,
     content,
     encoded,
-    frames,
-    image,
     indexed,
     levels,
     pillow,
     wide,
 )
-from .photographs import JPEG, oriented, upright
-
-
-def tiff(pixels: NDArray[Any], photometric: int, *, big: bool = False, **more: Any) -> bytes:
-    """One strip, uncompressed."""
-    height, width, samples = pixels.shape
-    bits = [pixels.dtype.itemsize * 8] * samples
-    tags: Any = crafted.tiff_tags(width, height, bits, photometric)
-    tags |= {int(tag.removeprefix("t")): value for tag, value in more.items()}
-    return crafted.tiff(tags, [pixels.astype(pixels.dtype.newbyteorder("<")).tobytes()], big=big)
-
-
-def tiled_tiff() -> bytes:
-    tags: Any = crafted.tiff_tags(WIDTH, HEIGHT, [8, 8, 8], 2) | {322: 16, 323: 16}
-    del tags[278]
-    tile = np.zeros((16, 16, 3), np.uint8)
-    tile[:HEIGHT, :WIDTH] = COLOUR
-    return crafted.tiff(tags, [tile.tobytes()])
+from .photographs import JPEG
 
 
 def bitmap_rows(packed: NDArray[np.uint8]) -> bytes:
@@ -85,74 +62,7 @@ def icon(picture: bytes, width: int, height: int) -> bytes:
     return struct.pack("<HHH", 0, 1, 1) + entry + picture
 
 
-SCANS = (
-    Case("TIFF", "a.tif", content(tiff(COLOUR, 2)), COLOUR),
-    Case(
-        "TIFF, alpha",
-        "a.tif",
-        content(tiff(ALPHA, 2, t338=2)),
-        ALPHA,
-        note=DROPPED,
-    ),
-    Case("TIFF, white is zero", "a.tif", content(tiff(255 - GREY, 0)), GREY),
-    Case(
-        "TIFF, grey of 16 bits",
-        "a.tif",
-        content(tiff(wide(1), 1)),
-        levels(wide(1)),
-        note=DIVIDED,
-    ),
-    Case(
-        "TIFF, colour of 16 bits",
-        "a.tif",
-        content(tiff(wide(3), 2)),
-        levels(wide(3)),
-        1,
-        note=HIGH,
-    ),
-    Case("TIFF, several pages", "a.tiff", frames("TIFF"), COLOUR, note="the first page"),
-    Case("TIFF, tiled", "a.tif", content(tiled_tiff()), COLOUR),
-    Case("TIFF, LZW", "a.tif", pillow(COLOUR, "TIFF", compression="tiff_lzw"), COLOUR),
-    Case(
-        "TIFF, Deflate", "a.tif", pillow(COLOUR, "TIFF", compression="tiff_adobe_deflate"), COLOUR
-    ),
-    Case("TIFF, PackBits", "a.tif", pillow(COLOUR, "TIFF", compression="packbits"), COLOUR),
-    Case(
-        "TIFF, fax (Group 4)",
-        "a.tif",
-        lambda path, _: (
-            image(indexed(1) * 255).convert("1").save(path, "TIFF", compression="group4")
-        ),
-        indexed(1) * 255,
-    ),
-    Case(
-        "TIFF, CMYK",
-        "a.tif",
-        content(tiff(np.concatenate([255 - COLOUR, np.zeros_like(GREY)], axis=2), 5)),
-        COLOUR,
-        note=INK,
-    ),
-    Case("TIFF, BigTIFF", "a.tif", content(tiff(COLOUR, 2, big=True)), COLOUR),
-    Case(
-        "TIFF, EXIF orientation 1 to 8",
-        "a.tif",
-        oriented("TIFF"),
-        upright,
-        variants=TURNS,
-        note="turned upright, with --exif ignore too: Pillow always does",
-    ),
-    Case(
-        "TIFF, floating point",
-        "a.tif",
-        lambda path, _: Image.fromarray(GREY[:, :, 0].astype(np.float32)).save(path),
-        refused="32-bit pixels (mode F) have no range",
-    ),
-    Case(
-        "TIFF, integers of 32 bits",
-        "a.tif",
-        lambda path, _: Image.fromarray(GREY[:, :, 0].astype(np.int32)).save(path),
-        refused="32-bit pixels (mode I) have no range",
-    ),
+OTHERS = (
     Case(
         "BMP, 1 bit",
         "a.bmp",
@@ -278,6 +188,13 @@ SCANS = (
         content(icon(encoded(ALPHA, "PNG"), WIDTH, HEIGHT)),
         ALPHA,
         note="its largest picture; alpha dropped, not blended",
+    ),
+    Case(
+        "PGM of 10 bits",
+        "a.pgm",
+        content(raw_ppm(b"P5", 1023, (wide(1) >> 6).astype(">u2").tobytes())),
+        np.round((wide(1) >> 6) / 1023 * 255).astype(np.uint8),
+        1,
     ),
     Case("QOI", "a.qoi", pillow(COLOUR, "QOI"), COLOUR),
     Case("SGI", "a.sgi", pillow(COLOUR, "SGI"), COLOUR),
