@@ -275,4 +275,8 @@ def _mismatch_hint(folder: ImageFolder, class_count: int) -> str:
             if len(inner_names) == class_count:
                 shown = printable(str(folder.root / name))
                 return f"did you mean {shown}? It has {class_count} sub-folders with images"
+        used = {ref.path.split("/")[0] for ref in folder.refs}
+        if len(used) == class_count:
+            empty = [name for name in folder.folders if name not in used]
+            return f"without images, and counted: {_listing(empty)}; remove what is no class"
     return "name the model's classes in index order, one a line, with --classes FILE"

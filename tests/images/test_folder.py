@@ -107,6 +107,13 @@ def test_the_folder_above_is_recognised(tmp_path: Path) -> None:
     assert f"did you mean {tmp_path / 'test'}" in caught.value.hint
 
 
+def test_a_folder_that_is_no_class_is_pointed_out(tmp_path: Path) -> None:
+    put(tmp_path, "cat/1.png", "dog/2.png", "__MACOSX/cat/._1.png")
+    with pytest.raises(ImagesError, match=r"3 classes \(__MACOSX, cat, dog\)") as caught:
+        open_folder(tmp_path, class_count=2)
+    assert "without images, and counted: __MACOSX; remove" in caught.value.hint
+
+
 # --- class lists
 
 
