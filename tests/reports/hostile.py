@@ -43,6 +43,7 @@ SLASHED = (
 LABELS = (*SLASHED, *NAMES[len(SLASHED) :])
 GATED = tuple(name for name in NAMES if name == name.strip())  # spaces around a scope are dropped
 MODEL = "m\x1b[31m|[red]\u202e\udcff=1\n<b>@x.h5"
+LAYER = "\x1b[31m[red]|=1\n<b>@x"
 IMAGES = "images\x1b[2J|`[x](y)\udcfe"
 TARGET = LABELS.index("a|b|c")
 FGSM = ["-a", "fgsm", "--eps", "0.5", "--preprocess", "unit", "--progress", "plain"]
@@ -59,7 +60,7 @@ def build(root: Path) -> None:
         [
             keras.Input((SIDE, SIDE, 3)),
             keras.layers.Flatten(),
-            keras.layers.Dense(count, activation="softmax"),
+            keras.layers.Dense(count, activation="softmax", name=LAYER),
         ]
     )
     weights = np.zeros((SIDE * SIDE * 3, count), np.float32)
@@ -108,6 +109,7 @@ def commands(root: Path) -> dict[str, list[str]]:
         "verify": ["verify", run],
         "attacks": ["attacks"],
         "mismatch": ["evaluate", model, str(root / "two"), *FGSM],
+        "no output": ["inspect", model, "--output", f"gone{LAYER}"],
         "no class": ["evaluate", model, flat, *labels, *FGSM, "-v", "--targeted", "\x1b[2J\udcff"],
         "no attack": ["evaluate", model, images, "-v", "-a", "fg\x1b[31msm"],
         "no option": ["evaluate", model, images, "--limit", "\x1b[2J"],

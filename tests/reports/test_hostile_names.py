@@ -25,7 +25,7 @@ from advcli.reports.markdown import escaped
 from .hostile import GATED, LABELS, NAMES, SLASHED, commands
 
 CODES = dict.fromkeys(
-    ("mismatch", "no class", "no attack", "no option", "no model", "no images"), 2
+    ("mismatch", "no output", "no class", "no attack", "no option", "no model", "no images"), 2
 )
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 PLAIN_MARKDOWN = frozenset(
