@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import os
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -156,7 +156,7 @@ def _by_folder(root: Path, tree: Tree, names: tuple[str, ...] | None) -> ImageFo
 
 
 def _by_file(root: Path, tree: Tree, names: tuple[str, ...] | None, labels: Path) -> ImageFolder:
-    known = frozenset(tree.files)
+    known = {_key(path): path for path in tree.files} | {path: path for path in tree.files}
     skipped = list(tree.skipped)
     notes: list[str] = []
     rows: dict[str, LabelRow] = {}
@@ -222,12 +222,16 @@ def _without_lists(tree: Tree, root: Path, lists: Iterable[Path]) -> Tree:
     return Tree(tree.files, tree.folders, tuple(kept))
 
 
-def _as_written(file: str, known: frozenset[str]) -> str | None:
-    """The image that a label file's entry means: exactly, or as Windows or a shell writes it."""
+def _as_written(file: str, known: Mapping[str, str]) -> str | None:
+    """The image that a label file's entry means: exactly, or as Windows, a shell or macOS writes.
+
+    `known`: every image under its path, and under its path with composed accents.
+    """
     for candidate in (file, file.strip(), file.strip().replace("\\", "/")):
         for path in (candidate, candidate.removeprefix("./")):
-            if path in known:
-                return path
+            found = known.get(path) or known.get(_key(path))
+            if found is not None:
+                return found
     return None
 
 

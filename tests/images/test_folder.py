@@ -204,6 +204,18 @@ def test_label_files_as_spreadsheets_write_them(tmp_path: Path, content: str) ->
     assert folder.skipped == ()  # type: ignore[attr-defined]
 
 
+@pytest.mark.parametrize(("on_disk", "written"), [("e\u0301", "\u00e9"), ("\u00e9", "e\u0301")])
+def test_accents_in_a_label_file_match_however_composed(
+    tmp_path: Path, on_disk: str, written: str
+) -> None:
+    put(tmp_path, f"{on_disk}.png")
+    folder = labelled(tmp_path, f"file,label\n{written}.png,1\n")
+    assert found(folder) == [(f"{on_disk}.png", 1)]
+    put(tmp_path, f"{written}.png")  # where both are there, each means itself
+    folder = labelled(tmp_path, f"file,label\n{written}.png,1\n{on_disk}.png,0\n")
+    assert dict(found(folder)) == {f"{written}.png": 1, f"{on_disk}.png": 0}
+
+
 def test_names_are_sorted_or_follow_the_class_list(tmp_path: Path) -> None:
     put(tmp_path, "a.png", "b.png")
     content = "file,label\na.png,dog\nb.png,cat\n"
