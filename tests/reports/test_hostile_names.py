@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
@@ -157,6 +159,30 @@ def test_a_name_in_markdown_reads_as_itself(name: str) -> None:
     seen = words(f"x{shown}x")
     assert seen.replace("\u200b", "") == f"x{printable(name)}x"
     assert not LINKED.search(seen)
+
+
+ANY_NAME = st.text(
+    st.sampled_from("\\`*_{}[]()<>#+!|~&:;$-@=\"'/.wgh1 \t\n,＝")
+    | st.characters(exclude_categories=[]),
+    max_size=25,
+)
+
+
+@settings(deadline=None, max_examples=300)
+@given(ANY_NAME)
+def test_any_name_is_text_in_markdown_and_in_csv(name: str) -> None:
+    (cell,) = (
+        MarkdownIt("commonmark")
+        .enable(["table", "strikethrough"])
+        .parseInline(f"x{escaped(name)}x")
+    )
+    assert {token.type for token in cell.children or ()} <= {"text", "text_special"}
+    assert not LINKED.search("".join(token.content for token in cell.children or ()))
+    line = io.StringIO()
+    csv.writer(line, lineterminator="\n").writerow(["a", guarded(name), "b"])
+    for delimiter in ",;\t":
+        for row in csv.reader(io.StringIO(line.getvalue(), newline=""), delimiter=delimiter):
+            assert not [cell for cell in row if cell.lstrip(' "').startswith(FORMULA)]
 
 
 # --- CSV
