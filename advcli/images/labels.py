@@ -93,7 +93,8 @@ def read_rows(path: Path) -> list[LabelRow]:
             rows.append(LabelRow(start, cells[columns[0]], cells[columns[1]].strip()))
     except csv.Error as error:
         raise ImagesError(
-            f"{shown}: line {line} is no CSV: {error}", "write one row an image: file,label"
+            f"{shown}: line {line} is no CSV: {printable(str(error))}",
+            "write one row an image: file,label",
         ) from error
     if not rows:
         raise ImagesError(

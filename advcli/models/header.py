@@ -25,6 +25,9 @@ from advcli.models.stored import MAX_CONFIG_BYTES, Contents, Stored
 
 MAX_DEPTH = 60
 MAX_WEIGHT_FILE_BYTES = 16 * 2**30
+_MAX_RATIO = 100
+_FREE_BYTES = 2**20
+"""Unpacked bytes may exceed packed ones by `_MAX_RATIO`, beyond a free megabyte."""
 
 DAMAGED_ZIP = (
     *(OSError, RuntimeError, ValueError, LookupError, EOFError, NotImplementedError),
@@ -102,15 +105,10 @@ def _read_h5(path: Path, digest: str) -> Header:
 
 def _read_keras(path: Path, digest: str) -> Header:
     with zipfile.ZipFile(path) as archive:
-        config_info = archive.getinfo("config.json")
-        if config_info.file_size > MAX_CONFIG_BYTES:
-            raise _oversized(path, config_info.file_size)
-        config = _parse_config(path, archive.read(config_info))
+        config = _parse_config(path, _member(path, archive, "config.json"))
         metadata: Any = {}
         if "metadata.json" in archive.namelist():
-            info = archive.getinfo("metadata.json")
-            if info.file_size <= MAX_CONFIG_BYTES:
-                metadata = json.loads(archive.read(info))
+            metadata = json.loads(_member(path, archive, "metadata.json"))
         weights = _zipped_weights(path, archive)
     version = metadata.get("keras_version") if isinstance(metadata, dict) else None
     compiled = config.get("compile_config")
@@ -127,18 +125,37 @@ def _read_keras(path: Path, digest: str) -> Header:
     )
 
 
+def _member(path: Path, archive: zipfile.ZipFile, name: str) -> bytes:
+    info = archive.getinfo(name)
+    if info.file_size > min(MAX_CONFIG_BYTES, _FREE_BYTES + _MAX_RATIO * info.compress_size):
+        raise ModelError(
+            f"{shown(path)}: its {name} unpacks to {info.file_size:,} bytes",
+            "no Keras model needs that much",
+        )
+    return archive.read(info)
+
+
 def _zipped_weights(path: Path, archive: zipfile.ZipFile) -> Contents:
     """What the HDF5 file inside a `.keras` archive holds, unpacked to disk for the moment."""
     with tempfile.TemporaryDirectory(prefix="advcli-") as folder:
         unpacked = Path(folder) / "model.weights.h5"
         unpack_weights(path, archive, unpacked)
-        return contents(unpacked, path)
+        found = contents(unpacked, path)
+    # The scan holds what is declared against the unpacked file, which itself may be a bomb.
+    declared = sum(item.declared_bytes for item in found.stored)
+    packed = archive.getinfo("model.weights.h5").compress_size
+    if declared > _FREE_BYTES + _MAX_RATIO * packed:
+        raise ModelError(
+            f"{shown(path)}: its weights declare {declared:,} bytes and store {packed:,}",
+            "the file is damaged, or made to exhaust memory",
+        )
+    return found
 
 
 def unpack_weights(path: Path, archive: zipfile.ZipFile, target: Path) -> None:
     """Writes the weights of a `.keras` archive to a file; refuses absurd sizes."""
     info = archive.getinfo("model.weights.h5")
-    if info.file_size > MAX_WEIGHT_FILE_BYTES or info.file_size > 1000 * info.compress_size + 2**20:
+    if info.file_size > min(MAX_WEIGHT_FILE_BYTES, _FREE_BYTES + _MAX_RATIO * info.compress_size):
         raise ModelError(
             f"{shown(path)}: its weights unpack to {info.file_size:,} bytes",
             "this is no sane model file",

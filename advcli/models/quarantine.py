@@ -26,7 +26,7 @@ __all__ = ["clean_copy", "contents"]
 _SECONDS = 8
 _ROOM = 2 * 2**30
 _START = (
-    "import json, sys; paths, *asked = json.loads(sys.argv[1]); sys.path[:0] = paths; "
+    "import json, sys; paths, *asked = json.load(sys.stdin); sys.path[:0] = paths; "
     "from advcli.models.quarantine import serve; sys.stdout.write(serve(*asked))"
 )
 _AGAIN = "fetch or save it again"
@@ -72,14 +72,14 @@ def run_child(seconds: int, room: int, *task: str | None) -> tuple[int, bytes]:
     asked = json.dumps([[package, *sys.path], seconds, room, *task])
     # Without site and the environment, which only cost time; one thread, as nothing is computed.
     with subprocess.Popen(
-        [sys.executable, "-I", "-S", "-c", _START, asked],
-        stdin=subprocess.DEVNULL,
+        [sys.executable, "-I", "-S", "-c", _START],
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},
     ) as child:
         try:
-            answer, _ = child.communicate(timeout=_clock(seconds))
+            answer, _ = child.communicate(asked.encode(), timeout=_clock(seconds))
         except BaseException as error:
             child.kill()
             if not isinstance(error, subprocess.TimeoutExpired):

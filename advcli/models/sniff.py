@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 import zipfile
 from pathlib import Path
 from typing import Literal
@@ -25,7 +26,10 @@ def sniff(path: Path) -> Kind:
     try:
         if path.is_dir():
             raise _refusal(path, _directory(path))
-        size = path.stat().st_size
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):  # reading a pipe or a device may never end
+            raise _refusal(path, "is not a regular file")
+        size = status.st_size
         with path.open("rb") as file:
             head = file.read(4096)
             if _is_hdf5(path, head, size):

@@ -13,7 +13,7 @@ from advcli.errors import ModelError
 
 MAX_OBJECTS = 200_000
 MAX_NAMES = 2**25
-MAX_CONFIG_BYTES = 64 * 2**20
+MAX_CONFIG_BYTES = 16 * 2**20
 
 Storage = Literal["plain", "soft link", "external link", "external storage", "virtual dataset"]
 
@@ -145,7 +145,8 @@ def _walk(file: Any) -> tuple[tuple[Stored, ...], int | None]:
         count, names = count + 1, names + len(here)
         if count > MAX_OBJECTS or names > MAX_NAMES:
             raise ModelError(
-                f"holds over {min(count, MAX_OBJECTS):,} objects", "no Keras model does"
+                f"holds {count:,} objects or more, their paths of {names:,} characters",
+                "no Keras model holds so many",
             )
         if item is None:
             prefix, _, name = here.rpartition("/")

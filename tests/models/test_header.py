@@ -1,5 +1,6 @@
 """Every wrong file gets one true line, and none needs TensorFlow for it."""
 
+import os
 import pickle
 import subprocess
 import sys
@@ -62,6 +63,8 @@ def test_other_files_are_named(tmp_path, content, reason):
 def test_missing_and_directories(tmp_path):
     assert "no such file" in refusal(tmp_path / "nowhere.h5")
     assert "is a directory" in refusal(tmp_path)
+    os.mkfifo(tmp_path / "pipe.h5")
+    assert "regular file" in refusal(tmp_path / "pipe.h5")
     (tmp_path / "saved_model.pb").touch()
     assert "SavedModel" in refusal(tmp_path)
 
@@ -117,6 +120,31 @@ def test_configuration_is_bounded(good, tmp_path):
     with h5py.File(path, "w") as file:
         file.attrs["model_config"] = 3
     assert "not JSON text" in refusal(path)
+
+
+@pytest.mark.parametrize("member", ["config.json", "metadata.json", "model.weights.h5"])
+def test_archives_that_unpack_to_much_more(good, tmp_path, member):
+    """60 KB on disk; as JSON it would take a gigabyte."""
+    path = tmp_path / "model.keras"
+    members = {"config.json": b'{"class_name": "Sequential"}', "metadata.json": b"{}"}
+    members["model.weights.h5"] = good.read_bytes()
+    members[member] = b"[" + b"[]," * 10_000_000 + b"[]]"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+    assert "unpack to 30,000,004" in refusal(path).replace("unpacks", "unpack")
+
+
+def test_a_bomb_inside_a_bomb(tmp_path):
+    weights = tmp_path / "w.h5"
+    with h5py.File(weights, "w") as file:
+        data = np.zeros((1000, 20_000), "f4")  # 80 MB, 80 KB with gzip, 1 KB zipped once more
+        file.create_dataset("w", data=data, chunks=(1000, 200), compression="gzip")
+    path = tmp_path / "model.keras"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("config.json", '{"class_name": "Sequential"}')
+        archive.write(weights, "model.weights.h5")
+    assert "declare 80,000,000 bytes" in refusal(path)
 
 
 def test_control_characters_stay_out_of_the_message(tmp_path):

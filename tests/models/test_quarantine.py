@@ -51,6 +51,12 @@ def test_limits_hold(good):
         quarantine._ask(good, 5, 2**29, "rewrite", str(good), str(good) + ".copy", None)
 
 
+def test_a_configuration_may_be_long(good, tmp_path):
+    quarantine.clean_copy(good, tmp_path / "copy.h5", "x" * 300_000, 2**20, good)
+    with h5py.File(tmp_path / "copy.h5") as file:
+        assert len(file.attrs["model_config"]) == 300_000
+
+
 def test_the_copy_is_the_model_without_its_optimizer(tmp_path):
     source, target = tmp_path / "a.h5", tmp_path / "b.h5"
     big = np.zeros(9000, "S20")
