@@ -4,13 +4,11 @@ import os
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 from PIL import Image
 
 from advcli.errors import ImagesError
 from advcli.images.folder import check_classes, open_folder
-from advcli.images.labels import label_indices, read_classes, read_rows
+from advcli.images.labels import label_indices, read_classes
 
 ZOO = Path(__file__).parents[2] / "../shared/zoo/images"
 
@@ -294,24 +292,6 @@ def test_classes_called_by_numbers_are_names_first() -> None:
     assert label_indices(["1", "3"], ["3", "2", "1"], Path("x")) == ([2, 0], ("3", "2", "1"))
     # "0" is no name here, so all of them are indices
     assert label_indices(["0", "1"], ["1", "2"], Path("x")) == ([0, 1], ("1", "2"))
-
-
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
-@given(
-    st.binary(max_size=200) | st.text(",;\t\"'\n\rabc.png01 \ufeff\0", max_size=60).map(str.encode)
-)
-def test_any_bytes_are_rows_or_an_images_error(tmp_path: Path, content: bytes) -> None:
-    path = tmp_path / "labels.csv"
-    path.write_bytes(content)
-    for read in (read_rows, read_classes):
-        refused = None
-        try:
-            read(path)
-        except ImagesError as error:
-            refused = error
-        if refused is not None:
-            assert refused.hint
-            assert "\n" not in refused.message
 
 
 # --- no labels, nothing, mixed
