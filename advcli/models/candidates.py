@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from advcli.models.normalise import Config, layers_of
 from advcli.models.preprocessing import Preprocessing, preset
+from advcli.models.rules import Config, layers_of
 
 _CIFAR = ((0.4914, 0.4822, 0.4465), (0.247, 0.2435, 0.2616))
 _CAFFE_RGB = (123.68, 116.779, 103.939)

@@ -27,7 +27,8 @@ from advcli.models import runtime
 from advcli.models.head import Head, find_head
 from advcli.models.header import Header, file_sha256, read_header, unpack_weights
 from advcli.models.inputs import ImageInput, image_input
-from advcli.models.normalise import normalise
+from advcli.models.legacy import OBJECTS, Turn, add_bias_by_channel, turn_weights, turns_of
+from advcli.models.normalise import major_version, normalise
 from advcli.models.quarantine import clean_copy
 from advcli.models.safety import scan
 from advcli.models.sniff import shown
@@ -97,7 +98,11 @@ def load_network(path: str | Path, *, allow_unsafe: bool = False) -> Network:
     """Loads whatever Keras model a file holds, under the same safeguards as `load`."""
     header = read_header(path)
     runs = scan(header, allow_unsafe=allow_unsafe)
-    config, rules = normalise(header.config)
+    config, rules = normalise(header.config, header.keras_version)
+    turns = turns_of(
+        shown(header.path), config, major_version(header.keras_version), header.backend
+    )
+    rules += tuple(dict.fromkeys(turn.rule for turn in turns))
     runtime.prepare()
     where = shown(header.path)
     with warnings.catch_warnings():
@@ -105,9 +110,11 @@ def load_network(path: str | Path, *, allow_unsafe: bool = False) -> Network:
         try:
             if not runs:
                 _prove_bounded(where, header, config)
-            model = _load_copy(header, config, safe=not runs)
+            model = _load_copy(header, config, turns, safe=not runs)
             if _rename(model):
                 rules = (*rules, "layer-names")
+            if add_bias_by_channel(model):
+                rules = (*rules, "channels-first-bias")
         except (*_KERAS_ERRORS, tf.errors.OpError) as error:
             raise ModelError(
                 f"{where}: Keras cannot load it: {_first_line(error)}",
@@ -171,7 +178,10 @@ def _size(header: Header, config: dict[str, Any]) -> tuple[int, int] | None:
     """Parameters, and values that the largest layer computes from one image."""
     import keras
 
-    with keras.StatelessScope(initialize_variables=False):
+    with (
+        keras.StatelessScope(initialize_variables=False),
+        keras.saving.custom_object_scope(OBJECTS),
+    ):
         model = _from_config(header, config)
         if model is None:
             return None
@@ -201,7 +211,7 @@ def _activation_sizes(model: Any) -> Iterator[int]:
                 yield math.prod(n or 1 for n in tuple(tensor.shape)[1:])
 
 
-def _load_copy(header: Header, config: dict[str, Any], *, safe: bool) -> Any:
+def _load_copy(header: Header, config: dict[str, Any], turns: list[Turn], *, safe: bool) -> Any:
     import keras
 
     with tempfile.TemporaryDirectory(prefix="advcli-") as folder:
@@ -212,9 +222,11 @@ def _load_copy(header: Header, config: dict[str, Any], *, safe: bool) -> Any:
         copied = Path(folder) / f"model.{header.kind}"
         if header.kind == "h5":
             _clean(header, private, copied, json.dumps(config))
+            turn_weights(copied, turns)
         else:
             _clean_archive(header, private, copied, json.dumps(config))
-        return keras.models.load_model(copied, compile=False, safe_mode=safe)
+        with keras.saving.custom_object_scope(OBJECTS):
+            return keras.models.load_model(copied, compile=False, safe_mode=safe)
 
 
 def _clean(header: Header, source: Path, target: Path, config: str | None) -> None:

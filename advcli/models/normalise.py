@@ -7,61 +7,27 @@ changed anything. Rules see every layer of every nested model; a rule that match
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Any
 
-Config = dict[str, Any]
+from advcli.models.keras1 import KERAS1_RULES
+from advcli.models.rules import Config, Rule, each, every_layer, layers_of, settings_of
 
 
-@dataclass(frozen=True)
-class Rule:
-    """One normalisation: its name, the error it prevents, and the change (true if it changed)."""
+def normalise(config: Config, keras_version: str | None = None) -> tuple[Config, tuple[str, ...]]:
+    """Returns the configuration as Keras 3 wants it, and the names of the rules that it needed.
 
-    name: str
-    prevents: str
-    apply: Callable[[Config], bool]
-
-
-def normalise(config: Config) -> tuple[Config, tuple[str, ...]]:
-    """Returns the configuration as Keras 3 wants it, and the names of the rules that it needed."""
-    config = copy.deepcopy(config)
-    return config, tuple(rule.name for rule in RULES if rule.apply(config))
+    `keras_version`: of the Keras that saved it; None: the file does not say, as before 1.1.
+    """
+    config, major = copy.deepcopy(config), major_version(keras_version)
+    return config, tuple(
+        rule.name for rule in RULES if not 0 < rule.before <= major and rule.apply(config)
+    )
 
 
-def layers_of(model: Config) -> list[Config]:
-    """A model's direct layers; empty for a layer that is no model."""
-    inner = model.get("config")
-    layers = inner.get("layers") if isinstance(inner, dict) else inner
-    if not isinstance(layers, list):
-        return []
-    return [layer for layer in layers if isinstance(layer, dict) and "class_name" in layer]
-
-
-def every_layer(model: Config) -> Iterator[Config]:
-    """Depth first, the model itself included, wrapped layers too."""
-    yield model
-    for layer in layers_of(model):
-        yield from every_layer(layer)
-    inner = model.get("config")
-    wrapped = inner.get("layer") if isinstance(inner, dict) else None
-    if isinstance(wrapped, dict) and "class_name" in wrapped:
-        yield from every_layer(wrapped)
-
-
-def _settings(layer: Config) -> Config:
-    inner = layer.get("config")
-    return inner if isinstance(inner, dict) else {}
-
-
-def _each(change: Callable[[Config], bool]) -> Callable[[Config], bool]:
-    """A rule over single layers, from a change to one layer."""
-
-    def apply(config: Config) -> bool:
-        # A sum, because `any` would stop at the first layer that changed.
-        return sum(change(layer) for layer in list(every_layer(config))) > 0
-
-    return apply
+def major_version(keras_version: str | None) -> int:
+    """1, 2 or 3."""
+    digits = (keras_version or "1").split(".")[0]
+    return int(digits) if digits.isdecimal() and len(digits) < 4 else 1
 
 
 def _sequential_list(layer: Config) -> bool:
@@ -76,7 +42,7 @@ _GROUPLESS |= {"Conv3DTranspose", "SeparableConv2D", "SeparableConv1D"}
 
 
 def _groups(layer: Config) -> bool:
-    settings = _settings(layer)
+    settings = settings_of(layer)
     if layer.get("class_name") not in _GROUPLESS or settings.get("groups") != 1:
         return False
     del settings["groups"]
@@ -84,7 +50,7 @@ def _groups(layer: Config) -> bool:
 
 
 def _single_ends(layer: Config) -> bool:
-    settings, changed = _settings(layer), False
+    settings, changed = settings_of(layer), False
     for end in ("input_layers", "output_layers"):
         value = settings.get(end)
         if isinstance(value, list) and len(value) == 1 and isinstance(value[0], list):
@@ -95,7 +61,7 @@ def _single_ends(layer: Config) -> bool:
 
 def _initializer_dtype(layer: Config) -> bool:
     changed = False
-    for key, value in _settings(layer).items():
+    for key, value in settings_of(layer).items():
         if key.endswith("_initializer") and isinstance(value, dict):
             inner = value.get("config")
             if isinstance(inner, dict) and "dtype" in inner:
@@ -106,7 +72,7 @@ def _initializer_dtype(layer: Config) -> bool:
 
 def _shape_keys(layer: Config) -> list[Any] | None:
     """The input shape, batch axis included, that a layer's configuration states."""
-    settings = _settings(layer)
+    settings = settings_of(layer)
     for key in ("batch_input_shape", "batch_shape"):
         shape = settings.get(key)
         if isinstance(shape, list):
@@ -118,7 +84,7 @@ def _stated_input(layer: Config) -> tuple[list[Any], object] | None:
     """Shape and dtype of the first input that a layer, or the first of its layers, states."""
     shape = _shape_keys(layer)
     if shape is not None:
-        return shape, _settings(layer).get("dtype", "float32")
+        return shape, settings_of(layer).get("dtype", "float32")
     inner = layers_of(layer)
     return _stated_input(inner[0]) if inner else None
 
@@ -132,15 +98,15 @@ def _missing_input(layer: Config) -> bool:
     if first.get("class_name") == "InputLayer" or stated is None:
         return False
     shape, dtype = stated
-    name = f"{_settings(first).get('name', 'first')}_input"
+    name = f"{settings_of(first).get('name', 'first')}_input"
     settings = {"batch_shape": shape, "dtype": dtype if isinstance(dtype, str) else "float32"}
     entry = {"class_name": "InputLayer", "config": {"name": name, **settings}}
-    _settings(layer)["layers"].insert(0, entry)
+    settings_of(layer)["layers"].insert(0, entry)
     return True
 
 
 def _inner_input_shape(layer: Config) -> bool:
-    settings = _settings(layer)
+    settings = settings_of(layer)
     if layer.get("class_name") == "InputLayer" or layers_of(layer):
         return False
     return settings.pop("batch_input_shape", None) is not None
@@ -151,7 +117,7 @@ def _random_size(layer: Config) -> bool:
         return False
     # Identity at inference; replaced rather than removed, so that no connection has to be mended.
     layer["class_name"] = "Activation"
-    layer["config"] = {"name": _settings(layer).get("name"), "activation": "linear"}
+    layer["config"] = {"name": settings_of(layer).get("name"), "activation": "linear"}
     return True
 
 
@@ -167,7 +133,7 @@ def _batchnorm_name(layer: Config) -> bool:
 
 
 def _axis_list(layer: Config) -> bool:
-    axis = _settings(layer).get("axis")
+    axis = settings_of(layer).get("axis")
     if layer.get("class_name") != "BatchNormalization" or not isinstance(axis, list):
         return False
     if len(axis) != 1:
@@ -177,7 +143,7 @@ def _axis_list(layer: Config) -> bool:
 
 
 def _policy(layer: Config) -> bool:
-    settings = _settings(layer)
+    settings = settings_of(layer)
     dtype = settings.get("dtype")
     if not isinstance(dtype, dict) or dtype.get("class_name") != "Policy":
         return False
@@ -196,13 +162,13 @@ def _fixed_batch(layer: Config) -> bool:
 
 def _fixed_batches(config: Config) -> bool:
     # A stateful network keeps one state for each row, so its batch size is part of it.
-    if any(_settings(layer).get("stateful") for layer in every_layer(config)):
+    if any(settings_of(layer).get("stateful") for layer in every_layer(config)):
         return False
-    return _each(_fixed_batch)(config)
+    return each(_fixed_batch)(config)
 
 
 def _byte_input(layer: Config) -> bool:
-    settings = _settings(layer)
+    settings = settings_of(layer)
     shape = _shape_keys(layer)
     if layer.get("class_name") != "InputLayer" or shape is None or len(shape) < 4:
         return False
@@ -212,53 +178,119 @@ def _byte_input(layer: Config) -> bool:
     return True
 
 
+def _hard_sigmoid(layer: Config) -> bool:
+    settings = settings_of(layer)
+    keys = [
+        key for key in ("activation", "recurrent_activation") if settings.get(key) == "hard_sigmoid"
+    ]
+    for key in keys:
+        settings[key] = "keras2_hard_sigmoid"
+    return bool(keys)
+
+
+def _thresholded(layer: Config) -> bool:
+    if layer.get("class_name") != "ThresholdedReLU":
+        return False
+    settings = settings_of(layer)
+    layer["class_name"] = "ReLU"
+    layer["config"] = {"name": settings.get("name"), "threshold": settings.get("theta", 1.0)}
+    return True
+
+
+def _spatial_dropout(layer: Config) -> bool:
+    if layer.get("class_name") not in ("SpatialDropout1D", "SpatialDropout2D", "SpatialDropout3D"):
+        return False
+    settings = settings_of(layer)
+    found = [key for key in ("trainable", "noise_shape") if key in settings]
+    for key in found:
+        del settings[key]
+    return bool(found)
+
+
+def _separable(layer: Config) -> bool:
+    if layer.get("class_name") not in ("SeparableConv1D", "SeparableConv2D", "DepthwiseConv2D"):
+        return False
+    keys = [f"kernel_{part}" for part in ("initializer", "regularizer", "constraint")]
+    found = [key for key in keys if key in settings_of(layer)]
+    for key in found:
+        del settings_of(layer)[key]
+    return bool(found)
+
+
+def _time_major(layer: Config) -> bool:
+    settings = settings_of(layer)
+    if settings.get("time_major") is not False:
+        return False
+    del settings["time_major"]
+    return True
+
+
+def _reset_after(layer: Config) -> bool:
+    settings = settings_of(layer)
+    if layer.get("class_name") != "GRU" or "reset_after" in settings:
+        return False
+    settings["reset_after"] = False
+    return True
+
+
+def _wrapped(layer: Config) -> bool:
+    changed = False
+    for key in ("layer", "backward_layer"):
+        inner = settings_of(layer).get(key)
+        if isinstance(inner, dict) and "class_name" in inner and "module" not in inner:
+            inner["module"] = "keras.layers"
+            changed = True
+    return changed
+
+
 RULES: tuple[Rule, ...] = (
     Rule(
         "sequential-list",
         "TypeError: pop expected at most 1 argument, got 2",
-        _each(_sequential_list),
+        each(_sequential_list),
     ),
+    *KERAS1_RULES,
     Rule(
         "batchnorm-name",
         "Unknown layer: 'BatchNormalizationV1'",
-        _each(_batchnorm_name),
+        each(_batchnorm_name),
     ),
     Rule(
         "depthwise-groups",
         "Unrecognized keyword arguments passed to DepthwiseConv2D: {'groups': 1}",
-        _each(_groups),
+        each(_groups),
     ),
     Rule(
         "single-input-output",
         "a nested model 'received 2 input tensors'",
-        _each(_single_ends),
+        each(_single_ends),
     ),
     Rule(
         "initializer-dtype",
         "GlorotUniform.__init__() got an unexpected keyword argument 'dtype'",
-        _each(_initializer_dtype),
+        each(_initializer_dtype),
     ),
     Rule(
         "missing-input-layer",
         "Kernel shape must have the same length as input",
-        _each(_missing_input),
+        each(_missing_input),
     ),
     Rule(
         "inner-input-shape",
         "warnings about `input_shape`, and input shapes stated inside a network",
-        _each(_inner_input_shape),
+        each(_inner_input_shape),
     ),
     Rule(
         "random-height-width",
         "Unknown layer: 'RandomHeight'",
-        _each(_random_size),
+        each(_random_size),
     ),
     Rule(
         "batchnorm-axis-list",
         "a BatchNormalization axis given as [3]",
-        _each(_axis_list),
+        each(_axis_list),
     ),
-    Rule("dtype-policy", "Unknown dtype policy: 'Policy'", _each(_policy)),
+    Rule("dtype-policy", "Unknown dtype policy: 'Policy'", each(_policy)),
     Rule(
         "fixed-batch-size",
         "a batch size in the file that no other batch fits",
@@ -267,6 +299,35 @@ RULES: tuple[Rule, ...] = (
     Rule(
         "byte-input",
         "an integer input, whose gradient would be zero everywhere",
-        _each(_byte_input),
+        each(_byte_input),
     ),
+    Rule(
+        "hard-sigmoid",
+        "a slope of 1/6 where the model was trained with 0.2",
+        each(_hard_sigmoid),
+        before=3,
+    ),
+    Rule("thresholded-relu", "Could not locate class 'ThresholdedReLU'", each(_thresholded)),
+    Rule(
+        "spatial-dropout-trainable",
+        "SpatialDropout2D.__init__() got an unexpected keyword argument 'trainable'",
+        each(_spatial_dropout),
+    ),
+    Rule(
+        "separable-kernel",
+        "Unrecognized keyword arguments passed to SeparableConv2D: {'kernel_initializer'}",
+        each(_separable),
+    ),
+    Rule(
+        "time-major",
+        "Unrecognized keyword arguments passed to LSTM: {'time_major': False}",
+        each(_time_major),
+    ),
+    Rule(
+        "gru-reset-after",
+        "a GRU whose bias has the shape of another variant",
+        each(_reset_after),
+        before=3,
+    ),
+    Rule("wrapped-layer", "Could not locate class 'SimpleRNN'", each(_wrapped)),
 )

@@ -72,9 +72,9 @@ def test_a_file_that_changes_while_it_is_read(tmp_path, monkeypatch):
     other = saved(small_cnn(classes=3), tmp_path / "n.h5").read_bytes()
     honest = loader.normalise
 
-    def meanwhile(config):
+    def meanwhile(config, version):
         path.write_bytes(other)
-        return honest(config)
+        return honest(config, version)
 
     monkeypatch.setattr(loader, "normalise", meanwhile)
     with pytest.raises(ModelError, match="changed while"):

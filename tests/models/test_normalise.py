@@ -4,7 +4,7 @@ import copy
 
 import pytest
 
-from advcli.models.normalise import RULES, normalise
+from advcli.models.normalise import RULES, major_version, normalise
 
 
 def sequential(*layers):
@@ -21,6 +21,14 @@ def entry(**config):
 
 CASES = {
     "sequential-list": {"class_name": "Sequential", "config": [entry(), layer("Dense")]},
+    "keras1-layer-name": sequential(entry(), layer("AtrousConvolution2D")),
+    "keras1-merge": sequential(entry(), layer("Merge", mode="ave")),
+    "keras1-padding": sequential(entry(), layer("ZeroPadding2D", padding={"top_pad": 1})),
+    "keras1-arguments": sequential(entry(), layer("Conv2D", nb_filter=3, nb_row=3, nb_col=2)),
+    "keras1-dim-ordering": sequential(entry(), layer("Conv2D", dim_ordering="th")),
+    "keras1-input-dtype": sequential(entry(), layer("Dense", input_dtype="float32")),
+    "keras1-penalties": sequential(entry(), layer("Dense", kernel_regularizer={"l2": 0.1})),
+    "keras1-batchnorm-mode": sequential(entry(), layer("BatchNormalization", mode=0)),
     "batchnorm-name": sequential(entry(), layer("BatchNormalizationV1")),
     "depthwise-groups": sequential(entry(), layer("DepthwiseConv2D", groups=1)),
     "single-input-output": {
@@ -45,6 +53,13 @@ CASES = {
     ),
     "fixed-batch-size": sequential(layer("InputLayer", batch_shape=[32, 8, 8, 3])),
     "byte-input": sequential(layer("InputLayer", batch_shape=[None, 8, 8, 3], dtype="uint8")),
+    "hard-sigmoid": sequential(entry(), layer("Dense", activation="hard_sigmoid")),
+    "thresholded-relu": sequential(entry(), layer("ThresholdedReLU", theta=0.5)),
+    "spatial-dropout-trainable": sequential(entry(), layer("SpatialDropout2D", trainable=True)),
+    "separable-kernel": sequential(entry(), layer("SeparableConv2D", kernel_initializer=None)),
+    "time-major": sequential(entry(), layer("LSTM", time_major=False)),
+    "gru-reset-after": sequential(entry(), layer("GRU", units=3)),
+    "wrapped-layer": sequential(entry(), layer("Bidirectional", layer=layer("SimpleRNN"))),
 }
 
 
@@ -86,3 +101,17 @@ def test_stateful_networks_keep_their_batch():
         layer("InputLayer", batch_shape=[32, 8, 8, 3]), layer("LSTM", stateful=True)
     )
     assert normalise(config)[1] == ()
+
+
+@pytest.mark.parametrize("rule", [rule for rule in RULES if rule.before], ids=lambda r: r.name)
+def test_what_a_later_keras_saved_is_left_alone(rule):
+    case = CASES[rule.name]
+    assert rule.name in normalise(case, f"{rule.before - 1}.9.1-tf")[1]
+    assert normalise(case, f"{rule.before}.0.0")[1] == ()
+
+
+@pytest.mark.parametrize(
+    ("text", "major"), [(None, 1), ("", 1), ("2.2.4-tf", 2), ("3.11.3", 3), ("99999.1", 1)]
+)
+def test_major_versions(text, major):
+    assert major_version(text) == major
