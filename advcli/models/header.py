@@ -24,6 +24,9 @@ from advcli.models.sniff import Kind, shown, sniff
 from advcli.models.stored import MAX_CONFIG_BYTES, Contents, Stored
 
 MAX_DEPTH = 60
+MAX_LAYERS = 3000
+MAX_VALUES = 500_000
+"""A configuration of 1,000 layers has 100,000. In Python each takes 60 to 300 bytes."""
 MAX_WEIGHT_FILE_BYTES = 16 * 2**30
 _MAX_RATIO = 100
 _FREE_BYTES = 2**20
@@ -179,6 +182,11 @@ def _parse_config(path: Path, raw: object) -> dict[str, Any]:
         )
     if len(raw) > MAX_CONFIG_BYTES:
         raise _oversized(path, len(raw))
+    if sum(map(raw.count, (b"[", b"{", b",") if isinstance(raw, bytes) else "[{,")) > MAX_VALUES:
+        raise ModelError(
+            f"{shown(path)}: its configuration holds over {MAX_VALUES:,} values",
+            "no Keras model needs that much",
+        )
     try:
         config = json.loads(raw)
     except (ValueError, RecursionError) as error:
@@ -216,10 +224,24 @@ def _check_depth(path: Path, config: object) -> None:
         below: list[object] = []
         for item in level:
             if isinstance(item, dict):
+                _check_layers(path, item.get("layers"))
                 below.extend(v for v in item.values() if isinstance(v, (dict, list)))
             elif isinstance(item, list):
                 below.extend(v for v in item if isinstance(v, (dict, list)))
         level = below
+
+
+def _check_layers(path: Path, layers: object) -> None:
+    """Keras builds a Sequential anew after every layer where a model comes first in it."""
+    if not isinstance(layers, list):
+        return
+    first = [item.get("config") for item in layers[:2] if isinstance(item, dict)]
+    nested = any(isinstance(inner, dict) and "layers" in inner for inner in first)
+    if len(layers) > (MAX_LAYERS // 20 if nested else MAX_LAYERS):
+        raise ModelError(
+            f"{shown(path)}: its configuration has a model of {len(layers):,} layers",
+            "no image classifier has that many",
+        )
 
 
 def _loss(raw: object) -> str | None:

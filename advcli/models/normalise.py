@@ -243,6 +243,24 @@ def _wrapped(layer: Config) -> bool:
     return changed
 
 
+_LONG = 40
+
+
+def _long_sequential(layer: Config) -> bool:
+    inner, settings = layers_of(layer), settings_of(layer)
+    if layer.get("class_name") != "Sequential" or len(inner) <= _LONG:
+        return False
+    shape, dtype = _shape_keys(inner[0]), settings_of(inner[0]).get("dtype", "float32")
+    if inner[0].get("class_name") != "InputLayer" or dtype != "float32" or layers_of(inner[1]):
+        return False
+    if shape is None or None in shape[1:]:
+        return False
+    # Keras builds a Sequential anew after each layer, unless it does not know the input's shape.
+    settings["layers"].remove(inner[0])
+    settings["build_input_shape"] = shape
+    return True
+
+
 RULES: tuple[Rule, ...] = (
     Rule(
         "sequential-list",
@@ -330,4 +348,5 @@ RULES: tuple[Rule, ...] = (
         before=3,
     ),
     Rule("wrapped-layer", "Could not locate class 'SimpleRNN'", each(_wrapped)),
+    Rule("long-sequential", "seconds or minutes of building", each(_long_sequential)),
 )

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from advcli.errors import ModelError
 
-MAX_OBJECTS = 200_000
+MAX_OBJECTS = 40_000
 MAX_NAMES = 2**25
 MAX_CONFIG_BYTES = 16 * 2**20
 

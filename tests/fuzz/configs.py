@@ -9,7 +9,8 @@ from typing import Any
 from hypothesis import strategies as st
 
 from advcli.models.header import Header, _loss, _parse_config
-from advcli.models.normalise import normalise
+from advcli.models.legacy import turns_of
+from advcli.models.normalise import major_version, normalise
 from advcli.models.safety import scan
 from advcli.models.stored import Stored
 from tests.fuzz.mutations import distorted, tree_edits
@@ -121,11 +122,14 @@ _damaged_text = st.builds(
 def read(case: bytes, folder: Path) -> None:
     """All that happens to a configuration before TensorFlow is asked."""
     path = folder / "model.h5"
+    version = ("1.0.8", "2.3.1", "3.11.0", None)[len(case) % 4]
     config = _parse_config(path, case)
     loss = _loss(case)
-    header = Header(path, "", "h5", "2.3.1", "tensorflow", config, _STORED, 1, loss)
+    header = Header(path, "", "h5", version, "theano", config, _STORED, 1, loss)
     scan(header)
-    json.dumps(normalise(config)[0])
+    normalised, _ = normalise(config, version)
+    turns_of(str(path), normalised, major_version(version), header.backend)
+    json.dumps(normalised)
 
 
 PART = Part("configs", st.one_of(distorted_configs, distorted_configs, _damaged_text), read)

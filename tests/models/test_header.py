@@ -113,10 +113,22 @@ def test_configuration_is_bounded(good, tmp_path):
     path = tmp_path / "deep.h5"
     path.write_bytes(good.read_bytes())
     assert "levels deep" in refusal(edit_config(path, nested))
-    for text, reason in (("[" * 100_000, "JSON"), ("[1]", "no model class"), ("{", "JSON")):
+    many = '{"class_name": "Sequential", "config": [' + "[]," * 300_000 + "[]]}"
+    for text, reason in (
+        (many, "values"),
+        ("[" * 100_000, "JSON"),
+        ("[1]", "no model class"),
+        ("{", "JSON"),
+    ):
         with h5py.File(path, "w") as file:
             file.attrs.create("model_config", text, dtype=h5py.string_dtype())
         assert reason in refusal(path)
+    layer = {"class_name": "Activation", "config": {"activation": "relu"}}
+    nested = {"class_name": "Sequential", "config": {"layers": [layer]}}
+    for layers in ([layer] * 3001, [nested] + [layer] * 150):
+        path.write_bytes(good.read_bytes())
+        edit_config(path, lambda config, layers=layers: config["config"].update(layers=layers))
+        assert "layers" in refusal(path)
     with h5py.File(path, "w") as file:
         file.attrs["model_config"] = 3
     assert "not JSON text" in refusal(path)

@@ -107,3 +107,16 @@ def test_configurations_that_make_no_model(tmp_path, change):
     with pytest.raises(ModelError) as caught:
         load(path)
     assert "\n" not in caught.value.message
+
+
+def test_a_long_sequential_model_is_built_once(tmp_path):
+    k = keras()
+    model = k.Sequential([k.Input(SHAPE), k.layers.Flatten(), k.layers.Dense(5)])
+    for _ in range(60):
+        model.add(k.layers.Activation("relu"), rebuild=False)
+    model.add(k.layers.Dense(3))
+    loaded = load(saved(model, tmp_path / "m.h5"))
+    assert "long-sequential" in loaded.rules
+    assert loaded.image.shape == SHAPE
+    x = random_pixels(2, SHAPE)
+    np.testing.assert_array_equal(np.asarray(loaded.model(x)), np.asarray(model(x)))

@@ -60,6 +60,7 @@ CASES = {
     "time-major": sequential(entry(), layer("LSTM", time_major=False)),
     "gru-reset-after": sequential(entry(), layer("GRU", units=3)),
     "wrapped-layer": sequential(entry(), layer("Bidirectional", layer=layer("SimpleRNN"))),
+    "long-sequential": sequential(entry(), *[layer("Dense") for _ in range(40)]),
 }
 
 
