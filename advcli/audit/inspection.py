@@ -3,13 +3,27 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from advcli.audit.plan import AuditConfig
-from advcli.audit.setup import doubt, sample_of
+from advcli.audit.setup import (
+    doubt,
+    input_size_of,
+    open_model,
+    sample_of,
+    stated_preprocessing,
+)
+from advcli.errors import UsageError
 from advcli.images.folder import ImageFolder, check_classes, open_folder
+from advcli.models.custom import custom_names
 from advcli.models.header import read_header
 from advcli.models.safety import scan
+from advcli.models.sidecar import write_sidecar
+
+if TYPE_CHECKING:
+    from advcli.models.auto import PreprocessingChoice
+    from advcli.models.loader import LoadedModel
+    from advcli.models.preprocessing import Preprocessing
 
 __all__ = ["inspect_model", "open_images"]
 
@@ -23,19 +37,31 @@ def open_images(config: AuditConfig) -> ImageFolder:
     )
 
 
-def inspect_model(config: AuditConfig, *, with_images: bool) -> dict[str, Any]:
+def inspect_model(
+    config: AuditConfig, *, with_images: bool, save_preprocess: bool = False
+) -> dict[str, Any]:
     """Header, safety, input, head; with images also what speaks for each preprocessing.
 
-    Raises ModelError for a file that is unsafe or cannot be loaded.
+    `save_preprocess` writes the one that was stated, or found, to the file beside the model.
+
+    Raises ModelError for a file that is unsafe or cannot be loaded, UsageError where there is no
+    one preprocessing to save.
     """
+    if save_preprocess and not with_images and config.preprocess == "auto":
+        raise UsageError(
+            "--save-preprocess: there is nothing to choose by",
+            "give IMAGES, or say it: --preprocess raw --save-preprocess",
+        )
+    input_size_of(config)
     header = read_header(config.model)
-    runs = scan(header, allow_unsafe=config.allow_unsafe_model)
+    custom = custom_names(config.custom_objects)
+    runs = scan(header, allow_unsafe=config.allow_unsafe_model, custom=custom)
     folder = open_images(config) if with_images else None
 
-    from advcli.models import loader, runtime
+    from advcli.models import runtime
 
     runtime.prepare(config.device)
-    loaded = loader.load(config.model, output=config.output, allow_unsafe=config.allow_unsafe_model)
+    loaded = open_model(config)
     facts: dict[str, Any] = {
         "model": {
             "path": str(header.path),
@@ -57,18 +83,41 @@ def inspect_model(config: AuditConfig, *, with_images: bool) -> dict[str, Any]:
             "classes": loaded.head.class_count,
         },
     }
+    stated = None
+    if config.preprocess != "auto" or not save_preprocess:  # what is replaced need not be right
+        stated = stated_preprocessing(loaded, config.preprocess)
+    if stated is not None:
+        facts["stated"] = {"flag": stated.flag, "by": stated.evidence}
     if folder is not None:
-        facts["images"] = _with_images(config, loaded, folder)
+        choice, facts["images"] = _with_images(config, loaded, folder)
+        if stated is None:
+            stated = _settled(choice) if save_preprocess else None
+    if save_preprocess and stated is not None:
+        facts["saved"] = str(write_sidecar(loaded.header, stated))
     return facts
 
 
-def _with_images(config: AuditConfig, loaded: Any, folder: ImageFolder) -> dict[str, Any]:
+def _settled(choice: PreprocessingChoice) -> Preprocessing:
+    if choice.suspect or choice.at_chance:
+        left = [c.preprocessing.flag for c in choice.candidates if not c.excluded_because]
+        raise UsageError(
+            "--save-preprocess: "
+            + (f"the images leave several: {'; '.join(left)}" if choice.suspect
+               else "with none is the model better than guessing"),
+            "say which its training code used: --preprocess NAME --save-preprocess",
+        )  # fmt: skip
+    return choice.preprocessing
+
+
+def _with_images(
+    config: AuditConfig, loaded: LoadedModel, folder: ImageFolder
+) -> tuple[PreprocessingChoice, dict[str, Any]]:
     from advcli.models import auto
 
     check_classes(folder, loaded.head.class_count)
     sample = sample_of(config, folder, loaded.image.shape, limited=True)
     choice = auto.choose_preprocessing(loaded, sample.pixels, sample.labels)
-    return {
+    return choice, {
         "root": str(folder.root),
         "count": len(folder.refs),
         "labels": folder.label_source,
@@ -88,6 +137,7 @@ def _with_images(config: AuditConfig, loaded: Any, folder: ImageFolder) -> dict[
                     "name": candidate.preprocessing.name,
                     "flag": candidate.preprocessing.flag,
                     "accuracy": candidate.accuracy,
+                    "images": candidate.images,
                     "ci95": candidate.ci95,
                     "batchnorm_kl": candidate.batchnorm_kl,
                     "excluded_because": candidate.excluded_because,

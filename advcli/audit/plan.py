@@ -75,6 +75,8 @@ class AuditConfig(BaseModel):
     device: str = "auto"
     pixels: Literal["uint8", "float"] = "uint8"
     output: str | None = None
+    input_size: str | None = None
+    custom_objects: tuple[str, ...] = ()
     fail_under: tuple[str, ...] = ()
     exit_zero: bool = False
     allow_unsafe_model: bool = False

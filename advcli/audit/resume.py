@@ -20,7 +20,10 @@ __all__ = [
 
 # Said anew each time: where the files are, where to compute, and permission to run foreign code.
 _NEVER_REUSED = frozenset(
-    {"command", "model", "images", "device", "allow_unsafe_model", "allow_chance"}
+    {
+        *("command", "model", "images", "device", "allow_chance"),
+        *("allow_unsafe_model", "custom_objects"),
+    }
 )
 _ATTACKS = frozenset({"attacks", "preset", "norm", "eps"})
 _NAMES = {"save_images": "--save-images", "only_fooled": "--only-fooled"}

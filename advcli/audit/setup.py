@@ -34,8 +34,11 @@ __all__ = [
     "Bench",
     "Sample",
     "build",
+    "input_size_of",
     "open_cheaply",
+    "open_model",
     "sample_of",
+    "stated_preprocessing",
     "stored_preprocessing",
     "stream_of",
     "versions",
@@ -45,6 +48,7 @@ SAMPLE_IMAGES = 256
 _SAMPLE_BYTES = 256 * 2**20
 _SAMPLE_SEED = 0  # never the user's: two runs on one folder must choose alike
 _GRADIENT_IMAGES = 8
+_LONGEST_SIDE = 8192
 
 
 @dataclass(frozen=True)
@@ -136,18 +140,56 @@ def open_cheaply(config: AuditConfig) -> tuple[Header, ImageFolder]:
 
     Raises ModelError or ImagesError for what can be refused already.
     """
+    from advcli.models.custom import custom_names
     from advcli.models.safety import scan
 
+    unsafe, custom = config.allow_unsafe_model, custom_names(config.custom_objects)
+    input_size_of(config)
     header = read_header(config.model)
-    scan(header, allow_unsafe=config.allow_unsafe_model)
+    scan(header, allow_unsafe=unsafe, custom=custom)
     if config.surrogate is not None:
-        scan(read_header(config.surrogate), allow_unsafe=config.allow_unsafe_model)
+        scan(read_header(config.surrogate), allow_unsafe=unsafe, custom=custom)
     folder = open_folder(
         Path(config.images),
         classes=Path(config.classes) if config.classes else None,
         labels=Path(config.labels) if config.labels else None,
     )
     return header, folder
+
+
+def open_model(config: AuditConfig) -> LoadedModel:
+    """MODEL, loaded as the configuration says; `runtime.prepare` comes before."""
+    from advcli.models import loader
+    from advcli.models.custom import load_objects
+
+    size = input_size_of(config)
+    loaded = loader.load(
+        config.model,
+        output=config.output,
+        input_size=size,
+        custom=load_objects(config.custom_objects),
+        allow_unsafe=config.allow_unsafe_model,
+    )
+    height, width, _ = loaded.image.shape
+    if size not in (None, (height, width)):
+        raise UsageError(
+            f"--input-size {config.input_size}: the model takes images of {height}x{width} alone",
+            "leave --input-size away: it is for models that take images of any size",
+        )
+    return loaded
+
+
+def input_size_of(config: AuditConfig) -> tuple[int, int] | None:
+    """(height, width) of `--input-size`; raises UsageError."""
+    if config.input_size is None:
+        return None
+    sides = config.input_size.strip().lower().replace("×", "x").split("x")
+    if len(sides) != 2 or not all(s.isdecimal() and 0 < int(s) <= _LONGEST_SIDE for s in sides):
+        raise UsageError(
+            f"--input-size {printable(config.input_size)}: is no size",
+            f"write height x width in pixels, {_LONGEST_SIDE} at most: --input-size 224x224",
+        )
+    return int(sides[0]), int(sides[1])
 
 
 def stream_of(config: AuditConfig, folder: ImageFolder, shape: tuple[int, int, int]) -> ImageStream:
@@ -218,16 +260,14 @@ def build(
     model that attacks are crafted on.
     """
     from advcli.models import classifier as classifiers
-    from advcli.models import loader, runtime
-    from advcli.models.preprocessing import parse
+    from advcli.models import runtime
 
     runtime.prepare(config.device)
-    loaded = loader.load(config.model, output=config.output, allow_unsafe=config.allow_unsafe_model)
+    loaded = open_model(config)
     check_classes(folder, loaded.head.class_count)
     shape = loaded.image.shape
-    if preprocessing is None and config.preprocess != "auto":
-        preprocessing = parse(config.preprocess, shape[2])
-        preprocessing.check(shape[2])
+    if preprocessing is None:
+        preprocessing = stated_preprocessing(loaded, config.preprocess)
     sample = sample_of(config, folder, shape)
     findings: list[dict[str, str]] = []
     if preprocessing is None:
@@ -276,10 +316,15 @@ def _surrogate(
     """The surrogate, ready, and what was found about it; its images are the model's."""
     from advcli.models import classifier as classifiers
     from advcli.models import loader
-    from advcli.models.preprocessing import parse
+    from advcli.models.custom import load_objects
 
     path = str(config.surrogate)
-    loaded = loader.load(path, allow_unsafe=config.allow_unsafe_model)
+    loaded = loader.load(
+        path,
+        input_size=model.input_shape[:2],
+        custom=load_objects(config.custom_objects),
+        allow_unsafe=config.allow_unsafe_model,
+    )
     shape, classes = loaded.image.shape, loaded.head.class_count
     shown = printable(path)
     if shape != model.input_shape:
@@ -294,9 +339,8 @@ def _surrogate(
             "give a surrogate that was trained on MODEL's classes, in the same order",
         )
     findings: list[dict[str, str]] = []
-    if preprocessing is None and config.surrogate_preprocess != "auto":
-        preprocessing = parse(config.surrogate_preprocess, shape[2])
-        preprocessing.check(shape[2])
+    if preprocessing is None:
+        preprocessing = stated_preprocessing(loaded, config.surrogate_preprocess)
     if preprocessing is None:
         preprocessing, findings = _preprocessing(loaded, sample, "--surrogate-preprocess")
     classifier = classifiers.build(loaded, preprocessing)
@@ -304,6 +348,19 @@ def _surrogate(
         _refuse_chance(classifier, sample, "the surrogate", "--surrogate-preprocess")
     header = loaded.header
     return Surrogate(str(header.path), header.sha256, classifier, preprocessing), findings
+
+
+def stated_preprocessing(loaded: LoadedModel, flag: str) -> Preprocessing | None:
+    """What `--preprocess` says, else the file beside the model; None: the evidence decides."""
+    from advcli.models.preprocessing import parse
+    from advcli.models.sidecar import read_sidecar
+
+    channels = loaded.image.shape[2]
+    if flag == "auto":
+        return read_sidecar(loaded.header, channels)
+    stated = parse(flag, channels)
+    stated.check(channels)
+    return stated
 
 
 def stored_preprocessing(stored: dict[str, Any]) -> Preprocessing:

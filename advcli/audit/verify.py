@@ -80,14 +80,24 @@ class Verification:
 
 
 def verify(
-    root: Path, *, replay: int = 0, device: str = "auto", allow_unsafe: bool = False
+    root: Path,
+    *,
+    replay: int = 0,
+    device: str = "auto",
+    allow_unsafe: bool = False,
+    custom_objects: tuple[str, ...] = (),
 ) -> Verification:
     """Checks the run in `root`; raises an AdvcliError where it, or its model, cannot be read."""
     directory = RunDirectory(root)
     run = directory.read_run()
     config = _located(
         AuditConfig.model_validate(run["config"]).model_copy(
-            update={"device": device, "allow_unsafe_model": allow_unsafe, "allow_chance": True}
+            update={
+                "device": device,
+                "allow_unsafe_model": allow_unsafe,
+                "allow_chance": True,
+                "custom_objects": custom_objects,
+            }
         ),
         run["provenance"].get("folder"),
     )

@@ -26,8 +26,13 @@ _DROPPED = frozenset({"output_format", "progress", "color", "quiet", "verbose"})
 @click.argument("images", required=False)
 @images_options
 @model_options
+@click.option(
+    "--save-preprocess",
+    is_flag=True,
+    help="Write the preprocessing to MODEL.advcli.toml, which later commands read.",
+)
 @output_options("table", "json")
-def command(**options: Any) -> int:
+def command(save_preprocess: bool, **options: Any) -> int:
     """What is in MODEL, is it safe, and the preprocessing it wants.
 
     With IMAGES: the clean accuracy under each preprocessing, and the flag to paste.
@@ -48,7 +53,7 @@ def command(**options: Any) -> int:
     check_paths(config.model, config.images if with_images else None)
     from advcli.audit.inspection import inspect_model
 
-    facts = inspect_model(config, with_images=with_images)
+    facts = inspect_model(config, with_images=with_images, save_preprocess=save_preprocess)
     if options["output_format"] == "json":
         from advcli.audit.journal import dumps
 

@@ -97,6 +97,17 @@ def model_options(function: F) -> F:
         ),
         click.option("--output", metavar="NAME|INDEX", help="Which of several outputs classifies."),
         click.option(
+            "--input-size",
+            metavar="HxW",
+            help="The size to audit at, for a model that takes images of any: 224x224.",
+        ),
+        click.option(
+            "--custom-objects",
+            multiple=True,
+            metavar="FILE.py:NAME",
+            help="Python class or function for a layer that Keras does not know; repeatable.",
+        ),
+        click.option(
             "--device",
             metavar="auto|cpu|gpu[:i]",
             default="auto",

@@ -30,6 +30,12 @@ __all__ = ["command"]
 )
 @click.option("--allow-unsafe-model", is_flag=True, help="Run code that the model file carries.")
 @click.option(
+    "--custom-objects",
+    multiple=True,
+    metavar="FILE.py:NAME",
+    help="Python class or function for a layer that Keras does not know; repeatable.",
+)
+@click.option(
     "--format",
     "output_format",
     envvar="ADVCLI_FORMAT",
@@ -62,6 +68,7 @@ def command(run: Path, replay: int | None, **options: Any) -> int:
         replay=replay or 0,
         device=options["device"],
         allow_unsafe=options["allow_unsafe_model"],
+        custom_objects=options["custom_objects"],
     )
     if options["output_format"] == "json":
         from advcli.audit.journal import dumps

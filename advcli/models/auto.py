@@ -22,7 +22,6 @@ import numpy as np
 from advcli.lazy import Tensor, tf
 from advcli.models.batchnorm import divergence, entering, first_batchnorm
 from advcli.models.candidates import candidates_for, scaled_inside
-from advcli.models.head import Head
 from advcli.models.loader import LoadedModel
 from advcli.models.preprocessing import Preprocessing
 
@@ -40,13 +39,14 @@ KL_FACTOR = 10.0
 
 @dataclass(frozen=True)
 class Candidate:
-    """A preprocessing and what was measured with it; None where it could not be.
+    """A preprocessing and what was measured with it on `images` of them; None: it could not be.
 
     `excluded_because` is empty for one that the evidence allows.
     """
 
     preprocessing: Preprocessing
     accuracy: float | None = None
+    images: int = 0
     ci95: tuple[float, float] | None = None
     batchnorm_kl: float | None = None
     excluded_because: str = ""
@@ -103,6 +103,7 @@ def choose_preprocessing(
                 candidate = replace(
                     candidate, accuracy=correct / stage, ci95=wilson(correct, stage)
                 )
+            candidate = replace(candidate, images=stage)
             candidates[i] = candidate
         candidates = _exclude_by_batchnorm(_exclude_by_accuracy(candidates, right))
     return _conclude(loaded, candidates, right, reason)
@@ -152,7 +153,7 @@ class _Measurement:
         def run(y: Tensor) -> tuple[Tensor, Tensor]:
             with entering(self._norm) as seen:
                 outputs = loaded.model(loaded.image.arrange(y), training=False)
-            prediction = _predict(head, outputs)
+            prediction = head.predict(head.select(outputs))
             entered = seen[0] if seen else tf.zeros((1, 1))
             return prediction, tf.cast(entered, tf.float32)
 
@@ -173,13 +174,6 @@ class _Measurement:
             if start == 0 and self._norm is not None:
                 kl = divergence(entered.numpy(), self._norm)
         return np.concatenate(predictions), kl
-
-
-def _predict(head: Head, outputs: Any) -> Tensor:
-    output = head.select(outputs)
-    if head.ending == "sigmoid unit":
-        return tf.cast(tf.reshape(output, (-1,)) > 0.5, tf.int64)
-    return tf.argmax(tf.reshape(output, (-1, head.class_count)), axis=1)
 
 
 def _exclude_by_accuracy(candidates: list[Candidate], right: dict[str, Array]) -> list[Candidate]:

@@ -137,11 +137,7 @@ class Classifier:
             logits, output = head.forward(
                 lambda: loaded.model(loaded.image.arrange(y), training=False)
             )
-            if head.ending == "sigmoid unit":
-                prediction = tf.cast(output[:, 0] > 0.5, tf.int64)
-            else:
-                prediction = tf.argmax(output, axis=1)
-            return prediction, logits
+            return head.predict(output), logits
 
         signature = [tf.TensorSpec((self.confirm_batch, *self.input_shape), tf.float32)]
         compiled: Callable[[Tensor], tuple[Tensor, Tensor]] = tf.function(
@@ -218,6 +214,10 @@ def _settle_head(loaded: LoadedModel) -> tuple[Head, tuple[Finding, ...]]:
         expected = _sigmoid(logits[:, 1:])
     elif head.ending == "sigmoids":
         expected = _sigmoid(logits)
+    elif head.ending == "tanh unit":
+        expected = np.tanh(logits[:, 1:] / 2)
+    elif head.ending == "tanh":
+        expected = np.tanh(logits)
     else:
         expected = output
     unpeeled = head.ending == "logits" and _are_probabilities(output)

@@ -16,7 +16,9 @@ from typing import Any, Literal
 from advcli.errors import ModelError
 from advcli.lazy import Tensor, tf
 
-Ending = Literal["softmax", "sigmoid unit", "sigmoids", "logits", "probabilities"]
+Ending = Literal[
+    "softmax", "sigmoid unit", "sigmoids", "tanh unit", "tanh", "logits", "probabilities"
+]
 
 _HINT = "advcli audits image classifiers: one image in, one score per class out"
 _ACTIVATED = frozenset(("Dense", "EinsumDense", "Conv1D", "Conv2D", "Activation"))
@@ -36,6 +38,7 @@ _TRANSPARENT = frozenset(
         "Squeeze",
     )
 )
+_HINGES = ("hinge", "squared_hinge")
 _REGRESSION_LOSSES = ("mse", "mae", "mean_squared", "mean_absolute", "huber", "log_cosh", "logcosh")
 SMALLEST = 1e-37
 """Where log-probabilities are clipped: the smallest normal float32, rounded up."""
@@ -88,16 +91,24 @@ class Head:
         """(logits [B, K], the model's own output [B, 1 or K]) of one call, both float32."""
         with self.listening() as heard:
             output = self.select(run())
-        width = 1 if self.ending == "sigmoid unit" else self.class_count
+        unit = self.ending in ("sigmoid unit", "tanh unit")
+        width = 1 if unit else self.class_count
         output = tf.reshape(tf.cast(output, tf.float32), (-1, width))
         if self.ending == "logits":
             return output, output
         if self.ending == "probabilities":
             return tf.math.log(tf.maximum(output, SMALLEST)), output
         z = tf.reshape(tf.cast(heard[-1], tf.float32), (-1, width))
-        if self.ending == "sigmoid unit":
-            z = tf.concat([tf.zeros_like(z), z], axis=1)
+        if unit:  # tanh(z) = 2·sigmoid(2·z) − 1
+            z = tf.concat([tf.zeros_like(z), 2.0 * z if self.ending == "tanh unit" else z], axis=1)
         return z, output
+
+    def predict(self, output: Tensor) -> Tensor:
+        """Class indices int64 [B] from the model's own output."""
+        if self.ending in ("sigmoid unit", "tanh unit"):
+            middle = 0.5 if self.ending == "sigmoid unit" else 0.0
+            return tf.cast(tf.reshape(output, (-1,)) > middle, tf.int64)
+        return tf.argmax(tf.reshape(output, (-1, self.class_count)), axis=1)
 
 
 def find_head(where: str, model: Any, *, output: str | int | None, loss: str | None) -> Head:
@@ -106,20 +117,24 @@ def find_head(where: str, model: Any, *, output: str | int | None, loss: str | N
     tensor = model.outputs[index]
     width = _width(where, tuple(tensor.shape)[1:])
     layer, attribute, kind = _last_activation(model, index)
-    if width == 1 and kind != "sigmoid":
+    loss = (loss or "").lower()
+    if width == 1 and kind != "sigmoid" and not (kind == "tanh" and loss in _HINGES):
         raise ModelError(
             f"{where}: ends in one {kind or 'linear'} unit, so it estimates a number", _HINT
         )
+    if output is None and kind in ("linear", "tanh") and loss.startswith(_REGRESSION_LOSSES):
+        raise ModelError(
+            f"{where}: ends in {width} {kind} units trained with {loss}, so it estimates numbers",
+            f"if they are scores of classes all the same, say so: --output {name}",
+        )
     if kind == "softmax":
         return Head("softmax", width, index, name, layer, attribute)
-    if kind == "sigmoid":
-        ending: Ending = "sigmoid unit" if width == 1 else "sigmoids"
+    if kind == "tanh":
+        ending: Ending = "tanh unit" if width == 1 else "tanh"
         return Head(ending, max(width, 2), index, name, layer, attribute)
-    if kind == "linear" and loss is not None and loss.lower().startswith(_REGRESSION_LOSSES):
-        raise ModelError(
-            f"{where}: ends in {width} linear units trained with {loss}, so it estimates numbers",
-            _HINT,
-        )
+    if kind == "sigmoid":
+        ending = "sigmoid unit" if width == 1 else "sigmoids"
+        return Head(ending, max(width, 2), index, name, layer, attribute)
     return Head("logits", width, index, name)
 
 
@@ -184,7 +199,7 @@ def _last_activation(model: Any, index: int) -> tuple[Any, str | None, str | Non
             continue
         if name in _ACTIVATED:
             kind = getattr(layer.activation, "__name__", None)
-            if kind in ("softmax", "sigmoid"):
+            if kind in ("softmax", "sigmoid", "tanh"):
                 return layer, "activation", kind
             if name != "Activation" or kind != "linear":
                 return layer, None, kind

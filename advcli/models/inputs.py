@@ -8,11 +8,13 @@ from typing import Any, Literal
 
 from advcli.errors import ModelError
 from advcli.lazy import Tensor, tf
+from advcli.models.rules import Config, layers_of, settings_of
 
 Layout = Literal["channels-last", "channels-first", "no channels", "flat"]
 
 _HINT = "advcli audits image classifiers: one image in, one score per class out"
 _SMALLEST_SIDE = 8
+_CHANNELS = (1, 3, 4)
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,23 @@ class ImageInput:
         if self.layout == "no channels":
             return tf.reshape(x, (-1, height, width))
         return tf.reshape(x, (-1, height * width * channels))
+
+
+def with_input_size(config: Config, size: tuple[int, int]) -> bool:
+    """Puts height and width where a model's own input layers leave them open; whether any did."""
+    changed = False
+    for layer in layers_of(config):
+        shape = settings_of(layer).get("batch_shape", settings_of(layer).get("batch_input_shape"))
+        if layer.get("class_name") != "InputLayer" or not isinstance(shape, list):
+            continue
+        if len(shape) != 4 or None not in shape[1:]:
+            continue
+        first = 1 if shape[3] in _CHANNELS else 2  # of the two axes that are height and width
+        for axis, length in zip((first, first + 1), size, strict=True):
+            if shape[axis] is None:
+                shape[axis] = length
+                changed = True
+    return changed
 
 
 def image_input(where: str, model: Any) -> ImageInput:
@@ -55,16 +74,16 @@ def image_input(where: str, model: Any) -> ImageInput:
 
 
 def _rank_three(where: str, shape: tuple[Any, ...], described: str) -> ImageInput:
-    channels_first = shape[2] not in (1, 3, 4) and shape[0] in (1, 3, 4)
+    channels_first = shape[2] not in _CHANNELS and shape[0] in _CHANNELS
     layout: Layout = "channels-first" if channels_first else "channels-last"
     height, width, channels = (shape[1], shape[2], shape[0]) if channels_first else shape
     if height is None or width is None:
         raise ModelError(
             f"{where}: takes images of any size ({described}), so the size to audit it at "
             "is unknown",
-            "save the model with a fixed input size",
+            "say the size it was trained on: --input-size 224x224 (height x width)",
         )
-    if channels not in (1, 3, 4):
+    if channels not in _CHANNELS:
         raise ModelError(
             f"{where}: takes inputs of shape {described}: {channels or 'any number of'} channels, "
             "where an image has 1, 3 or 4",

@@ -15,7 +15,7 @@ import shutil
 import tempfile
 import warnings
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,9 +24,10 @@ from typing import Any
 from advcli.errors import ModelError
 from advcli.lazy import tf
 from advcli.models import runtime
+from advcli.models.custom import under_all_names
 from advcli.models.head import Head, find_head
 from advcli.models.header import Header, file_sha256, read_header, unpack_weights
-from advcli.models.inputs import ImageInput, image_input
+from advcli.models.inputs import ImageInput, image_input, with_input_size
 from advcli.models.legacy import OBJECTS, Turn, add_bias_by_channel, turn_weights, turns_of
 from advcli.models.normalise import major_version, normalise
 from advcli.models.quarantine import clean_copy
@@ -77,15 +78,22 @@ class LoadedModel(Network):
 
 
 def load(
-    path: str | Path, *, output: str | int | None = None, allow_unsafe: bool = False
+    path: str | Path,
+    *,
+    output: str | int | None = None,
+    input_size: tuple[int, int] | None = None,
+    custom: Mapping[str, Any] | None = None,
+    allow_unsafe: bool = False,
 ) -> LoadedModel:
     """Loads an image classifier; raises `ModelError` with the reason where that cannot be done.
 
     **Arguments**
     - `output`: name or index of the classification output, needed where a model has several.
+    - `input_size`: (height, width), for a model that leaves them open.
+    - `custom`: class or function names in the file, and what the user says they are.
     - `allow_unsafe`: run the code that the file carries.
     """
-    network = load_network(path, allow_unsafe=allow_unsafe)
+    network = load_network(path, input_size=input_size, custom=custom, allow_unsafe=allow_unsafe)
     where = shown(network.header.path)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -94,23 +102,33 @@ def load(
     return LoadedModel(**vars(network), image=image, head=head)
 
 
-def load_network(path: str | Path, *, allow_unsafe: bool = False) -> Network:
+def load_network(
+    path: str | Path,
+    *,
+    input_size: tuple[int, int] | None = None,
+    custom: Mapping[str, Any] | None = None,
+    allow_unsafe: bool = False,
+) -> Network:
     """Loads whatever Keras model a file holds, under the same safeguards as `load`."""
     header = read_header(path)
-    runs = scan(header, allow_unsafe=allow_unsafe)
+    custom = custom or {}
+    runs = scan(header, allow_unsafe=allow_unsafe, custom=frozenset(custom))
     config, rules = normalise(header.config, header.keras_version)
     turns = turns_of(
         shown(header.path), config, major_version(header.keras_version), header.backend
     )
     rules += tuple(dict.fromkeys(turn.rule for turn in turns))
+    if input_size is not None and with_input_size(config, input_size):
+        rules = (*rules, "input-size")
     runtime.prepare()
     where = shown(header.path)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Keras's advice to the model's author, not to our user
         try:
-            if not runs:
+            objects = {**OBJECTS, **under_all_names(config, custom)}
+            if not runs and not custom:  # what foreign code allocates, nobody can know
                 _prove_bounded(where, header, config)
-            model = _load_copy(header, config, turns, safe=not runs)
+            model = _load_copy(header, config, turns, objects, safe=not runs)
             if _rename(model):
                 rules = (*rules, "layer-names")
             if add_bias_by_channel(model):
@@ -211,7 +229,14 @@ def _activation_sizes(model: Any) -> Iterator[int]:
                 yield math.prod(n or 1 for n in tuple(tensor.shape)[1:])
 
 
-def _load_copy(header: Header, config: dict[str, Any], turns: list[Turn], *, safe: bool) -> Any:
+def _load_copy(
+    header: Header,
+    config: dict[str, Any],
+    turns: list[Turn],
+    objects: Mapping[str, Any],
+    *,
+    safe: bool,
+) -> Any:
     import keras
 
     with tempfile.TemporaryDirectory(prefix="advcli-") as folder:
@@ -225,7 +250,7 @@ def _load_copy(header: Header, config: dict[str, Any], turns: list[Turn], *, saf
             turn_weights(copied, turns)
         else:
             _clean_archive(header, private, copied, json.dumps(config))
-        with keras.saving.custom_object_scope(OBJECTS):
+        with keras.saving.custom_object_scope(objects):
             return keras.models.load_model(copied, compile=False, safe_mode=safe)
 
 

@@ -43,11 +43,11 @@ class Preprocessing:
         preset = PRESETS.get(self.name)
         if preset is not None and preset.formula == self.formula:
             return self.name
-        parts = [f"scale={self.scale:g}"]
+        parts = [f"scale={_digits(self.scale)}"]
         if any(self.mean):
-            parts.append("mean=" + ":".join(f"{value:.6g}" for value in self.mean))
+            parts.append("mean=" + ":".join(map(_digits, self.mean)))
         if any(value != 1 for value in self.std):
-            parts.append("std=" + ":".join(f"{value:.6g}" for value in self.std))
+            parts.append("std=" + ":".join(map(_digits, self.std)))
         if self.channels == "bgr":
             parts.append("channels=bgr")
         return ",".join(parts)
@@ -160,6 +160,11 @@ def parse(text: str, channel_count: int = 3) -> Preprocessing:
     )
     chosen.check(channel_count)
     return chosen
+
+
+def _digits(value: float) -> str:
+    """Every digit: what is printed is pasted, and has to mean the same."""
+    return str(value).removesuffix(".0")
 
 
 def _numbers(text: str, key: str, value: str) -> tuple[float, ...]:

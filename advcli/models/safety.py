@@ -23,10 +23,13 @@ FREE_BYTES = 2**20
 _MODULE_ROOTS = ("keras", "builtins", "tensorflow.keras", "tensorflow.python.keras", "tf_keras")
 
 
-def scan(header: Header, *, allow_unsafe: bool = False) -> tuple[str, ...]:
+def scan(
+    header: Header, *, allow_unsafe: bool = False, custom: frozenset[str] = frozenset()
+) -> tuple[str, ...]:
     """Refuses an unsafe file; returns what of its own code a load will run (nothing, normally).
 
     **Arguments**
+    - `custom`: names of classes and functions that the user gives the code of.
     - `allow_unsafe`: the user's word that code in the file may run. Links to other files and
       declarations of absurd size stay refused.
 
@@ -35,7 +38,7 @@ def scan(header: Header, *, allow_unsafe: bool = False) -> tuple[str, ...]:
     where = shown(header.path)
     _check_storage(where, header.stored)
     runs: dict[str, None] = {}
-    for name, reason, harmless in _suspects(header.config):
+    for name, reason, harmless in _suspects(header.config, custom):
         if harmless:
             raise ModelError(f"{where}: {reason}", "advcli audits image classifiers")
         if not allow_unsafe:
@@ -43,7 +46,8 @@ def scan(header: Header, *, allow_unsafe: bool = False) -> tuple[str, ...]:
                 f"{where}: {reason}",
                 "if you trust the file's author: --allow-unsafe-model"
                 if name in RUNS_CODE
-                else "only layers that Keras itself provides can be loaded",
+                else "if you have the code of this layer and trust it: "
+                "--custom-objects FILE.py:NAME",
             )
         runs[reason] = None
     return tuple(runs)
@@ -73,7 +77,7 @@ def _check_storage(where: str, stored: tuple[Stored, ...]) -> None:
         )
 
 
-def _suspects(config: object) -> Iterator[tuple[str, str, bool]]:
+def _suspects(config: object, custom: frozenset[str]) -> Iterator[tuple[str, str, bool]]:
     """(class name, reason, refused even when unsafe is allowed) for all that is not allowed."""
     pending: list[object] = [config]
     while pending:
@@ -92,7 +96,9 @@ def _suspects(config: object) -> Iterator[tuple[str, str, bool]]:
         pending.extend(value for key, value in item.items() if key not in skipped)
         if "function_type" in item and item["function_type"] != "function":
             yield "Lambda", f"carries {RUNS_CODE['Lambda']} (function_type)", False
-        if name is None:
+        # a function's name is its configuration
+        named = item.get("config") if name == "function" else name
+        if name is None or (isinstance(named, str) and named.split(">")[-1] in custom):
             continue
         yield from _judge(item, name)
 

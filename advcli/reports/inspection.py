@@ -51,6 +51,10 @@ def _facts(facts: dict[str, Any]) -> Table:
         ("input", f"{height}×{width}×{channels} ({facts['input']['layout']})"),
         ("ends in", f"{head['ending']}, {head['classes']} classes (output {head['output']})"),
     ]
+    if "stated" in facts:
+        rows.append(("preprocess", f"{facts['stated']['flag']} ({facts['stated']['by']})"))
+    if "saved" in facts:
+        rows.append(("written", facts["saved"]))
     if model["optimizer_steps"] == 0:
         rows.append(("training", "saved at optimizer step 0: it may never have been trained"))
     if images is not None:
@@ -77,7 +81,7 @@ def _labels(images: dict[str, Any]) -> str:
 def _candidates(images: dict[str, Any]) -> Table:
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, collapse_padding=True)
     table.add_column("--preprocess", overflow="fold")
-    for heading in ("accuracy", "95 %", "BatchNorm KL"):
+    for heading in ("accuracy", "95 %", "images", "BatchNorm KL"):
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("evidence", overflow="fold")
     chosen = images["preprocessing"]["flag"]
@@ -88,6 +92,7 @@ def _candidates(images: dict[str, Any]) -> Table:
             candidate["flag"],
             figures.percent(candidate["accuracy"]),
             figures.interval(candidate["ci95"]),
+            str(candidate["images"]),
             "–" if kl is None else f"{kl:.3g}",
             candidate["excluded_because"] or ("chosen" if best else "not excluded"),
             style="bold" if best else "",

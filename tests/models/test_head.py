@@ -103,6 +103,27 @@ def test_sigmoids_and_logits(tmp_path):
     np.testing.assert_allclose(compiled(classifier, x), np.asarray(model(x)), atol=1e-5)
 
 
+def test_tanh_is_taken_off(tmp_path):
+    model = small_cnn(keras().layers.Dense(4, activation="tanh"))
+    x = random_pixels(4, SHAPE)
+    classifier = classifier_of(model, tmp_path / "a.h5")
+    assert classifier.head.ending == "tanh"
+    np.testing.assert_allclose(np.tanh(compiled(classifier, x)), np.asarray(model(x)), atol=1e-6)
+    np.testing.assert_array_equal(
+        classifier.confirm(x).prediction, np.asarray(model(x)).argmax(axis=1)
+    )
+    unit = small_cnn(keras().layers.Dense(1, activation="tanh"))
+    unit.compile(loss="hinge")
+    y = np.asarray(unit(x))[:, 0]
+    classifier = classifier_of(unit, tmp_path / "b.h5")
+    logits = compiled(classifier, x)
+    assert (classifier.head.ending, classifier.class_count) == ("tanh unit", 2)
+    np.testing.assert_allclose(np.tanh(logits[:, 1] / 2), y, atol=1e-6)
+    np.testing.assert_array_equal(logits[:, 0], 0)
+    np.testing.assert_array_equal(classifier.confirm(x).prediction, (y > 0).astype(int))
+    assert [finding.check for finding in classifier.findings] == ["untrained"]
+
+
 def test_averaged_probabilities_go_through_the_logarithm(tmp_path):
     k = keras()
     inputs = k.Input(SHAPE)
@@ -166,9 +187,12 @@ def test_models_that_classify_no_images(tmp_path):
         [k.Input((None, None, 3)), layers.GlobalAveragePooling2D(), layers.Dense(3)]
     )
     refused(open_size, path, "unknown")
-    regressor = small_cnn(layers.Dense(4))
-    regressor.compile(loss="mse")
-    refused(regressor, path, "trained with")
+    for activation in (None, "tanh"):
+        regressor = small_cnn(layers.Dense(4, activation=activation))
+        regressor.compile(loss="mse")
+        refused(regressor, path, "trained with m")
+        assert load(path, output="0").head.class_count == 4
+    refused(small_cnn(layers.Dense(1, activation="tanh")), path, "one tanh unit")
     inputs = [k.Input((4,)), k.Input(SHAPE)]
     joined = layers.Concatenate()([inputs[0], layers.Flatten()(inputs[1])])
     refused(k.Model(inputs, layers.Dense(3)(joined)), path, "2 inputs")
