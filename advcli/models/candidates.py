@@ -6,10 +6,13 @@ from typing import Any
 
 from advcli.models.preprocessing import Preprocessing, preset
 from advcli.models.rules import Config, layers_of
+from advcli.models.tensor_functions import LAYER
 
 _CIFAR = ((0.4914, 0.4822, 0.4465), (0.247, 0.2435, 0.2616))
 _CAFFE_RGB = (123.68, 116.779, 103.939)
 _MNIST = ((0.1307,), (0.3081,))
+_SCALING = ("math.truediv", "math.divide", "math.subtract", "nn.bias_add")
+_STILL_RAW = ("cast", "image.resize", "__operators__.getitem")
 _UNCHANGING = frozenset(
     (
         "InputLayer",
@@ -79,6 +82,13 @@ def scaled_inside(config: Config) -> tuple[str, str] | None:
             if size is not None and size <= 0.05:
                 return "raw", f"a Rescaling layer inside multiplies by {size:.4g}"
             return None
+        if name == LAYER:
+            size = _largest(settings.get("arguments"))
+            if size is not None and size > 3 and settings.get("function") in _SCALING:
+                return "raw", f"{settings['function']} inside by up to {size:.4g}"
+            if settings.get("function") in _STILL_RAW:
+                continue
+            return None
         if name == "Normalization":
             mean = _largest(settings.get("mean"))
             if mean is not None and mean > 3:
@@ -103,6 +113,8 @@ def _largest(value: Any) -> float | None:
         return None
     if isinstance(value, (int, float)):
         return abs(float(value))
+    if isinstance(value, dict) and "class_name" not in value and "value" not in value:
+        return _largest(list(value.values()))
     if isinstance(value, dict):  # a NumPy array as Keras writes it
         inner = value.get("config")
         return _largest(inner.get("value") if isinstance(inner, dict) else value.get("value"))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,8 +11,9 @@ import numpy as np
 from advcli.errors import ModelError
 from advcli.lazy import Tensor, tf
 from advcli.models.rules import Config, every_layer, layers_of, settings_of
+from advcli.models.tensor_functions import LAYER, layer_class
 
-__all__ = ["OBJECTS", "Turn", "add_bias_by_channel", "turn_weights", "turns_of"]
+__all__ = ["Turn", "add_bias_by_channel", "objects", "turn_weights", "turns_of"]
 
 Weights = list[np.ndarray[Any, Any]]
 
@@ -22,8 +23,9 @@ def keras2_hard_sigmoid(x: Tensor) -> Tensor:
     return tf.clip_by_value(0.2 * x + 0.5, 0.0, 1.0)
 
 
-OBJECTS: Mapping[str, Any] = {"keras2_hard_sigmoid": keras2_hard_sigmoid}
-"""Names that rules put into a configuration, and what they stand for."""
+def objects() -> dict[str, Any]:
+    """Names that rules put into a configuration, and what they stand for."""
+    return {"keras2_hard_sigmoid": keras2_hard_sigmoid, LAYER: layer_class()}
 
 
 class Turn(NamedTuple):

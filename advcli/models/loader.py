@@ -28,7 +28,7 @@ from advcli.models.custom import under_all_names
 from advcli.models.head import Head, find_head
 from advcli.models.header import Header, file_sha256, read_header, unpack_weights
 from advcli.models.inputs import ImageInput, image_input, with_input_size
-from advcli.models.legacy import OBJECTS, Turn, add_bias_by_channel, turn_weights, turns_of
+from advcli.models.legacy import Turn, add_bias_by_channel, objects, turn_weights, turns_of
 from advcli.models.normalise import major_version, normalise
 from advcli.models.quarantine import clean_copy
 from advcli.models.safety import scan
@@ -38,6 +38,7 @@ MAX_ACTIVATION = 2**28
 """Values that one layer may compute from one image: 1 GiB of float32."""
 
 _FREE_PARAMETERS = 2**20
+_BOLD = re.compile("\x1b\\[[0-9;]*m")  # Keras's
 _SCOPE = re.compile(r"[A-Za-z0-9.][A-Za-z0-9_./-]*")
 _NOT_IN_SCOPE = re.compile(r"[^A-Za-z0-9_./-]")
 _KERAS_ERRORS = (
@@ -125,10 +126,10 @@ def load_network(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Keras's advice to the model's author, not to our user
         try:
-            objects = {**OBJECTS, **under_all_names(config, custom)}
+            known = objects() | under_all_names(config, custom)
             if not runs and not custom:  # what foreign code allocates, nobody can know
                 _prove_bounded(where, header, config)
-            model = _load_copy(header, config, turns, objects, safe=not runs)
+            model = _load_copy(header, config, turns, known, safe=not runs)
             if _rename(model):
                 rules = (*rules, "layer-names")
             if add_bias_by_channel(model):
@@ -166,6 +167,8 @@ def _first_line(error: BaseException) -> str:
     for position, line in enumerate(lines):
         if line.startswith("Exception encountered:"):
             return shown(line.removeprefix("Exception encountered:").strip() or lines[position])
+    if len(lines) > 1 and lines[0].startswith("Exception encountered when calling"):
+        return shown(_BOLD.sub("", lines[1]))
     return shown(lines[0] if lines else type(error).__name__)
 
 
@@ -198,7 +201,7 @@ def _size(header: Header, config: dict[str, Any]) -> tuple[int, int] | None:
 
     with (
         keras.StatelessScope(initialize_variables=False),
-        keras.saving.custom_object_scope(OBJECTS),
+        keras.saving.custom_object_scope(objects()),
     ):
         model = _from_config(header, config)
         if model is None:
@@ -233,7 +236,7 @@ def _load_copy(
     header: Header,
     config: dict[str, Any],
     turns: list[Turn],
-    objects: Mapping[str, Any],
+    known: Mapping[str, Any],
     *,
     safe: bool,
 ) -> Any:
@@ -250,7 +253,7 @@ def _load_copy(
             turn_weights(copied, turns)
         else:
             _clean_archive(header, private, copied, json.dumps(config))
-        with keras.saving.custom_object_scope(objects):
+        with keras.saving.custom_object_scope(known):
             return keras.models.load_model(copied, compile=False, safe_mode=safe)
 
 

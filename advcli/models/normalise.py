@@ -11,6 +11,7 @@ from typing import Any
 
 from advcli.models.keras1 import KERAS1_RULES
 from advcli.models.rules import Config, Rule, each, every_layer, layers_of, settings_of
+from advcli.models.tensor_functions import rebuilt
 
 
 def normalise(config: Config, keras_version: str | None = None) -> tuple[Config, tuple[str, ...]]:
@@ -243,20 +244,28 @@ def _wrapped(layer: Config) -> bool:
     return changed
 
 
-_LONG = 40
+_REBUILDS = 400
+"""Layers that Keras may build again, one by one, before the rule steps in: 20 by 20, say."""
 
 
 def _long_sequential(layer: Config) -> bool:
     inner, settings = layers_of(layer), settings_of(layer)
-    if layer.get("class_name") != "Sequential" or len(inner) <= _LONG:
+    if layer.get("class_name") != "Sequential" or len(inner) < 2:
         return False
-    shape, dtype = _shape_keys(inner[0]), settings_of(inner[0]).get("dtype", "float32")
-    if inner[0].get("class_name") != "InputLayer" or dtype != "float32" or layers_of(inner[1]):
+    if len(inner) * sum(1 for _ in every_layer(layer)) <= _REBUILDS:
+        return False
+    first = inner[0]
+    shape, dtype = _shape_keys(first), settings_of(first).get("dtype", "float32")
+    if first.get("class_name") != "InputLayer" or dtype != "float32":
         return False
     if shape is None or None in shape[1:]:
         return False
-    # Keras builds a Sequential anew after each layer, unless it does not know the input's shape.
-    settings["layers"].remove(inner[0])
+    # Keras builds a Sequential anew after each layer, unless neither an InputLayer nor a model
+    # that comes first tells it the shape of the input.
+    if layers_of(inner[1]):
+        first["class_name"], first["config"] = "Identity", {"name": settings_of(first).get("name")}
+    else:
+        settings["layers"].remove(first)
     settings["build_input_shape"] = shape
     return True
 
@@ -348,5 +357,6 @@ RULES: tuple[Rule, ...] = (
         before=3,
     ),
     Rule("wrapped-layer", "Could not locate class 'SimpleRNN'", each(_wrapped)),
+    Rule("tensor-functions", "Unknown layer: 'TFOpLambda'", each(rebuilt)),
     Rule("long-sequential", "seconds or minutes of building", each(_long_sequential)),
 )

@@ -14,6 +14,7 @@ from advcli.models.classes import ALLOWED, OPERATIONS, RUNS_CODE, TEXT
 from advcli.models.header import Header
 from advcli.models.sniff import shown
 from advcli.models.stored import Stored
+from advcli.models.tensor_functions import is_harmless
 
 MAX_DECLARED_BYTES = 8 * 2**30
 MAX_RATIO = 100
@@ -96,6 +97,8 @@ def _suspects(config: object, custom: frozenset[str]) -> Iterator[tuple[str, str
         pending.extend(value for key, value in item.items() if key not in skipped)
         if "function_type" in item and item["function_type"] != "function":
             yield "Lambda", f"carries {RUNS_CODE['Lambda']} (function_type)", False
+        if is_harmless(item):
+            continue
         # a function's name is its configuration
         named = item.get("config") if name == "function" else name
         if name is None or (isinstance(named, str) and named.split(">")[-1] in custom):

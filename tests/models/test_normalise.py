@@ -60,7 +60,15 @@ CASES = {
     "time-major": sequential(entry(), layer("LSTM", time_major=False)),
     "gru-reset-after": sequential(entry(), layer("GRU", units=3)),
     "wrapped-layer": sequential(entry(), layer("Bidirectional", layer=layer("SimpleRNN"))),
-    "long-sequential": sequential(entry(), *[layer("Dense") for _ in range(40)]),
+    "tensor-functions": sequential(
+        {
+            "class_name": "TFOpLambda",
+            "name": "divide",
+            "config": {"name": "divide", "function": "math.truediv"},
+            "inbound_nodes": [["input", 0, 0, {"y": 127.5, "name": None}]],
+        }
+    ),
+    "long-sequential": sequential(entry(), *[layer("Dense") for _ in range(20)]),
 }
 
 
