@@ -200,7 +200,7 @@ def _parse_config(path: Path, raw: object) -> dict[str, Any]:
             f"{shown(path)}: its model_config names no model class",
             "save the model again with Keras",
         )
-    _check_depth(path, config)
+    _check_extent(path, config)
     return config
 
 
@@ -210,10 +210,10 @@ def _oversized(path: Path, size: int) -> ModelError:
     )
 
 
-def _check_depth(path: Path, config: object) -> None:
+def _check_extent(path: Path, config: object) -> None:
     """Keras and the rules of this package recurse: a bound here keeps them off Python's own."""
     level: list[object] = [config]
-    depth = 0
+    depth = layers = 0
     while level:
         depth += 1
         if depth > MAX_DEPTH:
@@ -224,22 +224,15 @@ def _check_depth(path: Path, config: object) -> None:
         below: list[object] = []
         for item in level:
             if isinstance(item, dict):
-                _check_layers(path, item.get("layers"))
+                lists = (item.get(key) for key in ("layers", "config"))  # Keras 1: a bare list
+                layers += sum(len(found) for found in lists if isinstance(found, list))
                 below.extend(v for v in item.values() if isinstance(v, (dict, list)))
             elif isinstance(item, list):
                 below.extend(v for v in item if isinstance(v, (dict, list)))
         level = below
-
-
-def _check_layers(path: Path, layers: object) -> None:
-    """Keras builds a Sequential anew after every layer where a model comes first in it."""
-    if not isinstance(layers, list):
-        return
-    first = [item.get("config") for item in layers[:2] if isinstance(item, dict)]
-    nested = any(isinstance(inner, dict) and "layers" in inner for inner in first)
-    if len(layers) > (MAX_LAYERS // 20 if nested else MAX_LAYERS):
+    if layers > MAX_LAYERS:
         raise ModelError(
-            f"{shown(path)}: its configuration has a model of {len(layers):,} layers",
+            f"{shown(path)}: its configuration has {layers:,} layers",
             "no image classifier has that many",
         )
 

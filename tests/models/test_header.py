@@ -125,9 +125,11 @@ def test_configuration_is_bounded(good, tmp_path):
         assert reason in refusal(path)
     layer = {"class_name": "Activation", "config": {"activation": "relu"}}
     nested = {"class_name": "Sequential", "config": {"layers": [layer]}}
-    for layers in ([layer] * 3001, [nested] + [layer] * 150):
+    for layers in ([layer] * 3001, [nested] * 1501):
         path.write_bytes(good.read_bytes())
         edit_config(path, lambda config, layers=layers: config["config"].update(layers=layers))
+        assert "layers" in refusal(path)
+        edit_config(path, lambda config, layers=layers: config.update(config=layers))
         assert "layers" in refusal(path)
     with h5py.File(path, "w") as file:
         file.attrs["model_config"] = 3

@@ -109,13 +109,17 @@ def test_configurations_that_make_no_model(tmp_path, change):
     assert "\n" not in caught.value.message
 
 
-def test_a_long_sequential_model_is_built_once(tmp_path):
+@pytest.mark.parametrize("extension", ["h5", "keras"])
+@pytest.mark.parametrize("nested", [False, True])
+def test_a_long_sequential_model_is_built_once(tmp_path, nested, extension):
     k = keras()
-    model = k.Sequential([k.Input(SHAPE), k.layers.Flatten(), k.layers.Dense(5)])
+    first = [k.layers.Flatten(), k.layers.Identity(), k.layers.Dense(5)]
+    first = [k.Sequential([k.Input(SHAPE), *first])] if nested else first
+    model = k.Sequential([k.Input(SHAPE), *first])
     for _ in range(60):
         model.add(k.layers.Activation("relu"), rebuild=False)
     model.add(k.layers.Dense(3))
-    loaded = load(saved(model, tmp_path / "m.h5"))
+    loaded = load(saved(model, tmp_path / f"m.{extension}"))
     assert "long-sequential" in loaded.rules
     assert loaded.image.shape == SHAPE
     x = random_pixels(2, SHAPE)
