@@ -17,7 +17,7 @@ from advcli.models.findings import Finding
 from advcli.models.folding import Folding, fold
 from advcli.models.footprint import row_bytes
 from advcli.models.head import SMALLEST, Head, without_peeling
-from advcli.models.loader import LoadedModel
+from advcli.models.loader import LoadedModel, first_line
 from advcli.models.preprocessing import Preprocessing
 from advcli.models.sniff import shown
 
@@ -253,8 +253,7 @@ def _probe(loaded: LoadedModel, head: Head) -> tuple[Array, Array]:
         logits, output = tf.function(run, autograph=False)(tf.constant(inputs))
     except (ValueError, TypeError, IndexError, tf.errors.OpError) as error:
         raise ModelError(
-            f"{shown(loaded.header.path)}: cannot be computed here: "
-            f"{shown(str(error).strip().splitlines()[-1])}",
+            f"{shown(loaded.header.path)}: cannot be computed here: {first_line(error)}",
             "try --device cpu or another TensorFlow version",
         ) from error
     return logits.numpy(), output.numpy()

@@ -136,7 +136,7 @@ def load_network(
                 rules = (*rules, "channels-first-bias")
         except (*_KERAS_ERRORS, tf.errors.OpError) as error:
             raise ModelError(
-                f"{where}: Keras cannot load it: {_first_line(error)}",
+                f"{where}: Keras cannot load it: {first_line(error)}",
                 "a model of custom layers, or a damaged file; try to load it in Keras "
                 f"(saved by Keras {header.keras_version or 'of unknown version'})",
             ) from error
@@ -161,7 +161,8 @@ def _rename(layer: Any) -> bool:
     return True
 
 
-def _first_line(error: BaseException) -> str:
+def first_line(error: BaseException) -> str:
+    """What an error of Keras or TensorFlow is about, on one line."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     # Keras wraps: the cause stands at the end, under this heading.
     for position, line in enumerate(lines):

@@ -59,7 +59,7 @@ def _check_storage(where: str, stored: tuple[Stored, ...]) -> None:
     for item in stored:
         if item.storage != "plain":
             raise ModelError(
-                f"{where}: its object {shown(item.name, 80)!r} is kept by {item.storage}, "
+                f"{where}: its object '{shown(item.name, 80)}' is kept by {item.storage}, "
                 "so it would read outside itself",
                 "no Keras model needs that: do not trust this file",
             )
@@ -67,7 +67,7 @@ def _check_storage(where: str, stored: tuple[Stored, ...]) -> None:
         held += item.stored_bytes
         if item.declared_bytes > FREE_BYTES + MAX_RATIO * item.stored_bytes:
             raise ModelError(
-                f"{where}: its weight {shown(item.name, 80)!r} declares "
+                f"{where}: its weight '{shown(item.name, 80)}' declares "
                 f"{item.declared_bytes:,} bytes and stores {item.stored_bytes:,}",
                 "the file is damaged, or made to exhaust memory",
             )
@@ -112,7 +112,7 @@ def _judge(item: dict[str, Any], name: object) -> Iterator[tuple[str, str, bool]
         return
     inner = item.get("config")
     called = inner.get("name") if isinstance(inner, dict) else inner
-    label = f"{shown(name, 60)!r}" + (f" ({shown(called, 60)})" if isinstance(called, str) else "")
+    label = f"'{shown(name, 60)}'" + (f" ({shown(called, 60)})" if isinstance(called, str) else "")
     if name in RUNS_CODE:
         yield name, f"its layer {label} runs {RUNS_CODE[name]}", False
     elif name in TEXT:
@@ -121,10 +121,10 @@ def _judge(item: dict[str, Any], name: object) -> Iterator[tuple[str, str, bool]
         yield name, f"its layer {label} is none of Keras's own", False
     module = item.get("module")
     if module is not None and not _own(module):
-        yield name, f"its layer {label} comes from the module {shown(module, 60)!r}", False
+        yield name, f"its layer {label} comes from the module '{shown(module, 60)}'", False
     registered = item.get("registered_name")
     if registered not in (None, "", name) and name not in RUNS_CODE:
-        yield name, f"its layer {label} is registered as {shown(registered, 60)!r}", False
+        yield name, f"its layer {label} is registered as '{shown(registered, 60)}'", False
 
 
 def _own(module: object) -> bool:
