@@ -22,7 +22,8 @@ ALLOWED = frozenset(
         LayerNormalization GroupNormalization RMSNormalization UnitNormalization
         SpectralNormalization Normalization Dropout SpatialDropout1D SpatialDropout2D
         SpatialDropout3D AlphaDropout GaussianDropout GaussianNoise ActivityRegularization
-        Flatten Reshape Permute RepeatVector Cropping1D Cropping2D Cropping3D ZeroPadding1D
+        FixedDropout Flatten Reshape Permute RepeatVector Cropping1D Cropping2D Cropping3D
+        ZeroPadding1D
         ZeroPadding2D ZeroPadding3D UpSampling1D UpSampling2D UpSampling3D Add Average
         Concatenate Dot Maximum Minimum Multiply Subtract Merge ReLU LeakyReLU PReLU ELU Softmax
         ThresholdedReLU LSTM GRU SimpleRNN RNN LSTMCell GRUCell SimpleRNNCell StackedRNNCells

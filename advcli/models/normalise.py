@@ -122,6 +122,16 @@ def _random_size(layer: Config) -> bool:
     return True
 
 
+def _fixed_dropout(layer: Config) -> bool:
+    if layer.get("class_name") != "FixedDropout":
+        return False
+    # The package `efficientnet` gave the noise another shape; there is none at inference.
+    layer["class_name"] = "Dropout"
+    settings = settings_of(layer)
+    layer["config"] = {"name": settings.get("name"), "rate": settings.get("rate", 0.0)}
+    return True
+
+
 def _batchnorm_name(layer: Config) -> bool:
     if layer.get("class_name") not in (
         "BatchNormalizationV1",
@@ -312,6 +322,7 @@ RULES: tuple[Rule, ...] = (
         "Unknown layer: 'RandomHeight'",
         each(_random_size),
     ),
+    Rule("fixed-dropout", "Unknown layer: 'FixedDropout'", each(_fixed_dropout)),
     Rule(
         "batchnorm-axis-list",
         "a BatchNormalization axis given as [3]",
