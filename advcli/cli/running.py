@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 from collections.abc import Sequence
@@ -117,12 +118,13 @@ def check_paths(model: str, images: str | None, surrogate: str | None = None) ->
     from advcli.errors import ImagesError, ModelError
     from advcli.images.text import printable
 
-    if not Path(model).exists():
+    # os.path: a name that no file can have is no file, where Path raises
+    if not os.path.exists(model):
         raise ModelError(f"{printable(model)}: no such file", "check the path of MODEL")
-    if surrogate is not None and not Path(surrogate).exists():
+    if surrogate is not None and not os.path.exists(surrogate):
         raise ModelError(f"{printable(surrogate)}: no such file", "check the path of --surrogate")
-    if images is not None and not Path(images).is_dir():
-        what = "is no folder" if Path(images).exists() else "no such folder"
+    if images is not None and not os.path.isdir(images):
+        what = "is no folder" if os.path.exists(images) else "no such folder"
         raise ImagesError(f"{printable(images)}: {what}", "give the folder that holds the images")
 
 

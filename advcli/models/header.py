@@ -182,7 +182,11 @@ def _parse_config(path: Path, raw: object) -> dict[str, Any]:
         )
     if len(raw) > MAX_CONFIG_BYTES:
         raise _oversized(path, len(raw))
-    if sum(map(raw.count, (b"[", b"{", b",") if isinstance(raw, bytes) else "[{,")) > MAX_VALUES:
+    if isinstance(raw, bytes):
+        values = sum(raw.count(mark) for mark in (b"[", b"{", b","))
+    else:
+        values = sum(raw.count(mark) for mark in "[{,")
+    if values > MAX_VALUES:
         raise ModelError(
             f"{shown(path)}: its configuration holds over {MAX_VALUES:,} values",
             "no Keras model needs that much",

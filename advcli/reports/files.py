@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import difflib
+import os
 import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -60,12 +62,14 @@ def check_target(path: Path) -> None:
             f"--report {shown}: no report has the extension '{printable(suffix)}'",
             f"{hint}use one of {' '.join(EXTENSIONS)}",
         )
-    if path.is_dir():
+    if os.path.isdir(path):
         raise UsageError(f"--report {shown}: is a folder", "name a file in it")
     parent = path.parent
-    while not parent.exists() and parent != parent.parent:
+    while not os.path.exists(parent) and parent != parent.parent:
         parent = parent.parent
     try:
+        with suppress(FileNotFoundError, NotADirectoryError):
+            os.lstat(path)  # a name too long for the file system
         with tempfile.NamedTemporaryFile(dir=parent, prefix=".advcli-", suffix=".tmp"):
             pass
     except OSError as error:

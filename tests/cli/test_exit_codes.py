@@ -96,6 +96,14 @@ def test_2_a_report_in_a_place_that_cannot_be_written() -> None:
     assert len(done.stderr.splitlines()) == 2  # before any work, TensorFlow's start included
 
 
+@pytest.mark.parametrize("arguments", ["m.h5 . -r {}.json", "m.h5 {}", "{} ."])
+def test_2_names_that_no_file_can_have(arguments: str, tmp_path: Path) -> None:
+    (tmp_path / "m.h5").touch()
+    done = shell("advcli evaluate " + arguments.format("x" * 3000), cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "defect" not in done.stderr
+
+
 @pytest.mark.parametrize("kept", [False, True])
 def test_3_a_report_that_became_unwritable_meanwhile(
     kept: bool, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any

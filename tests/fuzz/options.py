@@ -40,7 +40,7 @@ _atoms = st.sampled_from(
             "\x1b[31m",
             "\n",
             "\u202e",
-            "\ud800",
+            "\udcff",
             "x" * 3000,
             "9" * 5000,
             "%s",
