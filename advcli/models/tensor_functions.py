@@ -60,12 +60,12 @@ def is_harmless(layer: Config) -> bool:
 def rebuilt(model: Config) -> bool:
     """Replaces a functional model's own layers of that kind; whether there were any."""
     inner = layers_of(model)
-    names = {settings_of(layer).get("name") for layer in inner}
-    names |= {layer.get("name") for layer in inner}
+    both = (name for layer in inner for name in (settings_of(layer).get("name"), layer.get("name")))
+    names = {name for name in both if isinstance(name, str)}
     return sum(is_harmless(layer) and _rebuild(layer, names) for layer in inner) > 0
 
 
-def _rebuild(layer: Config, names: set[Any]) -> bool:
+def _rebuild(layer: Config, names: set[str]) -> bool:
     nodes, function = layer.get("inbound_nodes"), settings_of(layer)["function"]
     if not isinstance(nodes, list) or len(nodes) != 1 or not isinstance(nodes[0], list):
         return False
@@ -99,7 +99,7 @@ def _rebuild(layer: Config, names: set[Any]) -> bool:
     return True
 
 
-def _is_tensor(value: object, names: set[Any]) -> bool:
+def _is_tensor(value: object, names: set[str]) -> bool:
     return (
         isinstance(value, list)
         and len(value) in (3, 4)

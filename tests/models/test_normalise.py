@@ -125,3 +125,9 @@ def test_what_a_later_keras_saved_is_left_alone(rule):
 )
 def test_major_versions(text, major):
     assert major_version(text) == major
+
+
+@pytest.mark.parametrize("name", [[], {}, None, 3.5])
+def test_names_that_are_none(name):
+    odd = {"class_name": "Dense", "name": name, "config": {"name": name}}
+    normalise(sequential(entry(), odd, layer("TFOpLambda", function="math.abs")))
