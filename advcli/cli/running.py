@@ -17,7 +17,7 @@ from advcli.cli.options import given_options, use_color
 if TYPE_CHECKING:
     from advcli.errors import NoVerdictError
 
-__all__ = ["check_paths", "run_audit", "screen_width"]
+__all__ = ["check_paths", "rendered", "run_audit", "screen_width"]
 
 _NOT_CONFIG = frozenset(
     {"out", "resume", "reports", "output_format", "progress", "color", "quiet", "verbose"}
@@ -63,7 +63,7 @@ def run_audit(ctx: click.Context, command: str, options: dict[str, Any]) -> int:
     unwritten = _write_reports(options["reports"], result.summary, out)
     if result.directory is not None:
         watcher.note(f"run kept in {result.directory}")
-    emit(_rendered(result.summary, options["output_format"], options["color"]))
+    emit(rendered(result.summary, options["output_format"], options["color"]))
     if unwritten is not None:
         raise unwritten
     return int(result.summary["exit_code"])
@@ -128,7 +128,8 @@ def check_paths(model: str, images: str | None, surrogate: str | None = None) ->
         raise ImagesError(f"{printable(images)}: {what}", "give the folder that holds the images")
 
 
-def _rendered(summary: dict[str, Any], output_format: str, color: str) -> str:
+def rendered(summary: dict[str, Any], output_format: str, color: str) -> str:
+    """What goes to standard output; `color` is auto, always or never."""
     if output_format != "table":
         from advcli.reports.files import render
 

@@ -34,17 +34,43 @@ def _markdown(summary: dict[str, Any]) -> str:
     return render(summary)
 
 
+def _junit(summary: dict[str, Any]) -> str:
+    from advcli.reports.junit_report import render
+
+    return render(summary)
+
+
+def _sarif(summary: dict[str, Any]) -> str:
+    from advcli.reports.sarif_report import render
+
+    return render(summary)
+
+
 _FORMATS: dict[str, Callable[[dict[str, Any]], str]] = {
     "json": _json,
     "csv": _csv,
     "markdown": _markdown,
+    "junit": _junit,
+    "sarif": _sarif,
 }
-EXTENSIONS = {".json": "json", ".csv": "csv", ".md": "markdown"}
+EXTENSIONS = {
+    ".json": "json",
+    ".csv": "csv",
+    ".md": "markdown",
+    ".junit.xml": "junit",
+    ".sarif": "sarif",
+}
 
 
 def render(summary: dict[str, Any], name: str) -> str:
-    """The summary in the format called `name`: json, csv or markdown."""
+    """The summary in the format called `name`, one of the values of `EXTENSIONS`."""
     return _FORMATS[name](summary)
+
+
+def _extension(path: Path) -> str:
+    """The end of the name that says which report it is, or what stands in its place."""
+    name = path.name.lower()
+    return next((end for end in EXTENSIONS if name.endswith(end)), path.suffix.lower())
 
 
 def check_target(path: Path) -> None:
@@ -54,9 +80,10 @@ def check_target(path: Path) -> None:
     it that exists: permission bits tell nothing of a read-only file system, or of /proc.
     """
     shown = printable(str(path))
-    suffix = path.suffix.lower()
+    suffix = _extension(path)
     if suffix not in EXTENSIONS:
-        near = difflib.get_close_matches(suffix, EXTENSIONS, n=1, cutoff=0.5)
+        near = [end for end in EXTENSIONS if suffix and end.endswith(suffix)]
+        near += difflib.get_close_matches(suffix, EXTENSIONS, n=1, cutoff=0.5)
         hint = f"did you mean '{near[0]}'? " if near else ""
         raise UsageError(
             f"--report {shown}: no report has the extension '{printable(suffix)}'",
@@ -84,4 +111,4 @@ def write_report(path: Path, summary: dict[str, Any]) -> None:
     """Writes one report, whole or not at all; raises NoVerdictError where that fails."""
     from advcli.images.writer import write_bytes
 
-    write_bytes(path, render(summary, EXTENSIONS[path.suffix.lower()]).encode())
+    write_bytes(path, render(summary, EXTENSIONS[_extension(path)]).encode())

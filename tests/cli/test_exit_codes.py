@@ -59,6 +59,19 @@ def test_2_a_run_that_is_there_already(run: Path) -> None:
     assert (run / "run.json").read_bytes() == before
 
 
+def test_report_renders_a_finished_run_again(run: Path, tmp_path: Path) -> None:
+    """Without the model, and whatever the run's own verdict was."""
+    summary = (run / "summary.json").read_text()
+    done = shell(f"advcli report {run} --format json -r {tmp_path}/a.junit.xml -r {tmp_path}/b.csv")
+    assert (done.returncode, json.loads(done.stdout)) == (0, json.loads(summary))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.junit.xml", "b.csv"]
+    assert shell(f"advcli report {run} -q").stdout == ""
+    for wrong in (tmp_path, tmp_path / "nowhere"):
+        done = shell(f"advcli report {wrong}")
+        assert (done.returncode, done.stdout) == (2, "")
+        assert done.stderr.startswith("error: ")
+
+
 def test_3_verify_finds_a_changed_file(run: Path, tmp_path: Path) -> None:
     assert shell(f"cp -r {run} {tmp_path}/copy; advcli verify {tmp_path}/copy").returncode == 0
     file = next((tmp_path / "copy/images/fgsm").rglob("*.png"))

@@ -47,6 +47,7 @@ LAYER = "\x1b[31m[red]|=1\n<b>@x"
 IMAGES = "images\x1b[2J|`[x](y)\udcfe"
 TARGET = LABELS.index("a|b|c")
 FGSM = ["-a", "fgsm", "--eps", "0.5", "--preprocess", "unit", "--progress", "plain"]
+ENDS = ("md", "csv", "json", "junit.xml", "sarif")
 
 
 def build(root: Path) -> None:
@@ -98,8 +99,8 @@ def commands(root: Path) -> dict[str, list[str]]:
     gates = [part for name in GATED for part in ("--fail-under", f"class:{name}=10")]
     model, images, flat = str(root / MODEL), str(root / IMAGES), str(root / "flat")
     labels = ["--labels", str(root / "labels.csv")]
-    out = [part for end in ("md", "csv", "json") for part in ("-r", str(root / f"attack.{end}"))]
-    aimed = [part for end in ("md", "csv", "json") for part in ("-r", str(root / f"aimed.{end}"))]
+    out = [part for end in ENDS for part in ("-r", str(root / f"attack.{end}"))]
+    aimed = [part for end in ENDS for part in ("-r", str(root / f"aimed.{end}"))]
     run = str(root / "run\x1b[31m\udcff")
     return {
         "attack": ["attack", model, images, *FGSM, *gates, *out, "--out", run],

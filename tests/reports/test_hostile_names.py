@@ -12,6 +12,8 @@ import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
+from xml.etree import ElementTree
 
 import pytest
 from hypothesis import given, settings
@@ -102,6 +104,44 @@ def test_a_mismatch_lists_the_classes_of_both(ran: Path) -> None:
     folder = ", ".join(printable(name, 40) for name in sorted(NAMES[:2]))
     assert f"2 classes ({folder}), but the model has {len(NAMES)} (0 to {len(NAMES) - 1})" in error
     assert "--classes FILE" in hint
+
+
+# --- XML and SARIF
+
+
+@pytest.mark.parametrize("name", ["attack", "aimed"])
+def test_xml_keeps_its_shape(ran: Path, name: str) -> None:
+    text = (ran / f"{name}.junit.xml").read_text(encoding="utf-8")
+    assert hidden(text) == set()
+    root = ElementTree.fromstring(text)
+    assert {element.tag for element in root.iter()} <= {
+        *("testsuites", "testsuite", "properties", "property", "testcase"),
+        *("failure", "error", "system-out"),
+    }
+    summary = json.loads((ran / f"{name}.json").read_text())
+    gates, *threats = root
+    asked = [printable(gate["gate"]) for gate in summary["gates"]] or ["run"]
+    assert [case.get("name") for case in gates.iter("testcase")] == asked
+    classes = [printable(row["class"]) for row in summary["per_class"]]
+    assert len(threats) == len(summary["worst_case"])
+    for suite in threats:
+        assert [case.get("name") for case in suite.iter("testcase")] == classes
+
+
+@pytest.mark.parametrize("name", ["attack", "aimed"])
+def test_sarif_names_the_model_by_a_uri(ran: Path, name: str) -> None:
+    text = (ran / f"{name}.sarif").read_text(encoding="utf-8")
+    assert hidden(text) == set()
+    summary = json.loads((ran / f"{name}.json").read_text())
+    failed = [gate for gate in summary["gates"] if gate["verdict"] == "fail"]
+    results = json.loads(text)["runs"][0]["results"]
+    assert len(results) == len(failed)
+    for gate, result in zip(failed, results, strict=True):
+        assert hidden(result["message"]["text"]) == set()
+        assert result["partialFingerprints"]["gate/v1"] == printable(gate["gate"])
+        uri = result["locations"][0]["physicalLocation"]["artifactLocation"]["uri"]
+        assert re.fullmatch(r"file:///[A-Za-z0-9/._~%-]+", uri)
+        assert unquote(uri, errors="surrogateescape") == f"file://{summary['model']['path']}"
 
 
 # --- Markdown

@@ -4,6 +4,7 @@ import json
 import re
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 
@@ -288,3 +289,82 @@ def test_what_an_attack_cost_per_image() -> None:
     none = summary_of([clean("a", 0, 1)], [phase()])
     assert "model calls" not in terminal.render(none)
     assert files.render(none, "markdown")
+
+
+def cases_of(found: dict[str, Any]) -> dict[str, str]:
+    """Case -> what is wrong with it."""
+    root = ElementTree.fromstring(files.render(found, "junit"))
+    for suite in root:
+        kinds = [case[0].tag for case in suite.iter("testcase") if len(case)]
+        assert suite.get("tests") == str(len(suite.findall("testcase")))
+        assert suite.get("failures") == str(kinds.count("failure"))
+        assert suite.get("errors") == str(kinds.count("error"))
+    return {
+        f"{suite.get('name')}: {case.get('name')}": case[0].tag if len(case) else "passed"
+        for suite in root
+        for case in suite.iter("testcase")
+    }
+
+
+def test_junit_has_a_case_for_each_gate_and_class() -> None:
+    found = summary(fail_under=("40", "clean=90", "linf@0.1=80"))
+    assert cases_of(found) == {
+        "gates: 40": "passed",
+        "gates: clean=90": "passed",
+        "gates: linf@0.1=80": "failure",
+        **{f"linf 0.1: {row['class']}": "system-out" for row in found["per_class"]},
+    }
+    assert len(found["per_class"]) == 3
+    assert cases_of(summary())["gates: run"] == "passed"
+
+
+def suspicious(**config: Any) -> dict[str, Any]:
+    found = summary(**config)
+    finding = {"check": "zero gradient", "verdict": "suspect", "detail": "masked <&>"}
+    found["soundness"] = {"verdict": "suspect", "findings": [finding]}
+    for gate in found["gates"]:
+        gate["verdict"] = "inconclusive"
+    return found | {"exit_code": 3, "verdict": "inconclusive"}
+
+
+def test_what_has_no_verdict_is_an_error_in_junit() -> None:
+    assert cases_of(suspicious(fail_under=("40",)))["gates: 40"] == "error"
+    text = files.render(suspicious(), "junit")
+    assert cases_of(suspicious())["gates: run"] == "error"
+    assert ElementTree.fromstring(text).findtext(".//error") == "masked <&>"
+
+
+def test_sarif_has_a_result_for_each_gate_that_did_not_pass() -> None:
+    asked = ("40", "clean=90", "linf@0.1=80")
+    run = json.loads(files.render(summary(fail_under=asked), "sarif"))["runs"][0]
+    (result,) = run["results"]
+    assert (result["level"], result["ruleId"]) == ("error", run["tool"]["driver"]["rules"][0]["id"])
+    assert result["message"]["text"] == (
+        "linf@0.1=80: 42.9 % measured on 1234 images, 80.0 % asked"
+    )
+    assert run["invocations"] == [{"executionSuccessful": True, "exitCode": 1}]
+    run = json.loads(files.render(suspicious(fail_under=asked), "sarif"))["runs"][0]
+    assert [result["level"] for result in run["results"]] == ["warning"] * 3
+    assert run["invocations"] == [{"executionSuccessful": False, "exitCode": 3}]
+    assert json.loads(files.render(summary(), "sarif"))["runs"][0]["results"] == []
+
+
+@pytest.mark.parametrize(
+    ("path", "uri"),
+    [("m.h5", "m.h5"), ("a b/c:d.h5", "a%20b/c%3Ad.h5"), ("/x/ü.h5", "file:///x/%C3%BC.h5")],
+)
+def test_the_model_in_sarif(path: str, uri: str) -> None:
+    found = summary(fail_under=("99",))
+    found["model"]["path"] = path
+    (result,) = json.loads(files.render(found, "sarif"))["runs"][0]["results"]
+    assert result["locations"][0]["physicalLocation"]["artifactLocation"]["uri"] == uri
+
+
+@pytest.mark.parametrize(
+    ("name", "near"), [("a.xml", ".junit.xml"), ("a.sarf", ".sarif"), ("a.mdx", ".md")]
+)
+def test_an_unknown_extension_is_told_the_nearest(tmp_path: Path, name: str, near: str) -> None:
+    with pytest.raises(UsageError) as refused:
+        files.check_target(tmp_path / name)
+    assert refused.value.hint.startswith(f"did you mean '{near}'?")
+    files.check_target(tmp_path / "A.JUnit.XML")

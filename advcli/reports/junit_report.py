@@ -1,0 +1,90 @@
+"""JUnit XML for CI systems: a suite of the gates, and one per threat with a case for each class.
+
+The form that Jenkins, GitLab and GitHub's reporters read (junit-10.xsd of Jenkins's xUnit plugin).
+A gate that failed is a failure; one without a verdict, and a run that ended without one, an error.
+Classes have no gate of their own here: their cases carry the figure.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+from xml.etree import ElementTree
+
+from advcli.images.text import printable
+from advcli.reports import figures
+
+__all__ = ["render"]
+
+
+def render(summary: dict[str, Any]) -> str:
+    root = ElementTree.Element("testsuites", name="advcli")
+    gates = _suite(root, summary, "gates", summary["engine"]["seconds"])
+    for gate in summary["gates"]:
+        case = _case(gates, "gates", str(gate["gate"]))
+        measured = (
+            f"{figures.percent(gate['value'])} where {figures.percent(gate['threshold'])} is asked"
+        )
+        if gate["verdict"] == "fail":
+            _problem(case, "failure", "not robust enough", measured)
+        elif gate["verdict"] != "pass":
+            _problem(case, "error", "no verdict", f"{measured}; {_doubts(summary)}")
+    if not summary["gates"]:
+        case = _case(gates, "gates", "run")
+        if summary["exit_code"]:
+            _problem(case, "error", "no verdict", _doubts(summary))
+    for threat in summary["worst_case"]:
+        name = figures.budget(threat["norm"], threat["eps"])
+        suite = _suite(root, summary, name, 0.0)
+        for row in summary["per_class"]:
+            here = [
+                figure
+                for figure in row["worst_case"]
+                if (figure["norm"], figure["eps"]) == (threat["norm"], threat["eps"])
+            ]
+            case = _case(suite, name, str(row["class"]))
+            text = ElementTree.SubElement(case, "system-out")
+            text.text = (
+                f"robust accuracy {figures.percent(here[0]['robust_accuracy'] if here else None)}, "
+                f"clean {figures.percent(row['clean_accuracy'])} of {row['total']} images"
+            )
+    for element in root.iter("testsuite"):
+        element.set("tests", str(len(element.findall("testcase"))))
+        for kind in ("failure", "error"):
+            element.set(f"{kind}s", str(len(element.findall(f"testcase/{kind}"))))
+    ElementTree.indent(root)
+    return '<?xml version="1.0" encoding="utf-8"?>\n' + ElementTree.tostring(root, "unicode") + "\n"
+
+
+def _suite(
+    root: ElementTree.Element, summary: dict[str, Any], name: str, seconds: float
+) -> ElementTree.Element:
+    suite = ElementTree.SubElement(root, "testsuite", name=name, time=f"{seconds:.3f}", skipped="0")
+    properties = ElementTree.SubElement(suite, "properties")
+    model = summary["model"]
+    for key, value in (
+        ("model", model["path"]),
+        ("sha256", model["sha256"]),
+        ("preprocessing", model["preprocessing"]["flag"]),
+        ("images", summary["images"]["evaluated"]),
+        ("soundness", summary["soundness"]["verdict"]),
+    ):
+        ElementTree.SubElement(properties, "property", name=key, value=printable(str(value)))
+    return suite
+
+
+def _case(suite: ElementTree.Element, group: str, name: str) -> ElementTree.Element:
+    return ElementTree.SubElement(
+        suite, "testcase", classname=f"advcli.{group}", name=printable(name), time="0"
+    )
+
+
+def _problem(case: ElementTree.Element, kind: str, what: str, detail: str) -> None:
+    found = ElementTree.SubElement(case, kind, type=what, message=printable(detail))
+    found.text = printable(detail)
+
+
+def _doubts(summary: dict[str, Any]) -> str:
+    details = [f["detail"] for f in summary["soundness"]["findings"] if f["verdict"] == "suspect"]
+    errors = summary["clean"]["errors"] + sum(row["errors"] for row in summary["attacks"])
+    details += [f"{errors} error(s) on images"] if errors else []
+    return "; ".join(details) or figures.verdict(summary)
