@@ -156,7 +156,14 @@ def test_merged_branches_of_keras_1(tmp_path):
         layer("Dense", "b", entry("in"), **dense),
         layer("Merge", "sum", both, mode="sum", concat_axis=-1, dot_axes=-1, mode_type="raw"),
         layer("Merge", "cat", both, mode="concat", concat_axis=1, dot_axes=-1, mode_type="raw"),
-        layer("Merge", "all", [[["sum", 0, 0], ["cat", 0, 0]]], mode="concat", concat_axis=1),
+        *(layer("Merge", mode, both, mode=mode) for mode in ("mul", "ave", "max")),
+        layer(
+            "Merge",
+            "all",
+            [[[name, 0, 0] for name in ("sum", "cat", "mul", "ave", "max")]],
+            mode="concat",
+            concat_axis=1,
+        ),
     ]
     config = {"layers": layers, "input_layers": [["in", 0, 0]], "output_layers": [["all", 0, 0]]}
     values = {name: [noise(64, 4, seed=1), noise(4, seed=2)] for name in "ab"}
@@ -166,7 +173,8 @@ def test_merged_branches_of_keras_1(tmp_path):
     x = noise(3, 64, seed=5)
     a, b = (x @ kernel + bias for kernel, bias in (values["a"], values["b"]))
     outputs = load_network(path).model(x, training=False)
-    np.testing.assert_allclose(outputs, np.concatenate([a + b, a, b], axis=1), atol=1e-5)
+    expected = [a + b, a, b, a * b, (a + b) / 2, np.maximum(a, b)]
+    np.testing.assert_allclose(outputs, np.concatenate(expected, axis=1), rtol=1e-5, atol=1e-5)
 
 
 def test_gates_that_keras_1_kept_apart(tmp_path):
