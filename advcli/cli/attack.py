@@ -17,7 +17,11 @@ from advcli.cli.options import (
 __all__ = ["command"]
 
 
-@click.command("attack", context_settings=EXAMPLES_SETTINGS)
+@click.command(
+    "attack",
+    context_settings=EXAMPLES_SETTINGS,
+    short_help="Perturb IMAGES until MODEL errs, and write them.",
+)
 @click.argument("model")
 @click.argument("images")
 @audit_options

@@ -10,7 +10,11 @@ from advcli.cli.options import EXAMPLES_SETTINGS, use_color
 __all__ = ["command"]
 
 
-@click.command("attacks", context_settings=EXAMPLES_SETTINGS)
+@click.command(
+    "attacks",
+    context_settings=EXAMPLES_SETTINGS,
+    short_help="The catalogue of attacks, or one of them.",
+)
 @click.argument("name", required=False)
 @click.option(
     "--format",

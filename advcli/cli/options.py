@@ -92,8 +92,9 @@ def model_options(function: F) -> F:
             metavar="NAME|FORMULA",
             default="auto",
             show_default=True,
-            help="What the model was trained on: auto, unit, raw, symmetric, caffe, torch, or "
-            "scale=255,mean=103.9:116.8:123.7,std=1,channels=bgr.",
+            help="What the model was trained on: auto, unit [0, 1], raw [0, 255], symmetric "
+            "[-1, 1], caffe, torch, or (scale·x - mean) / std of x in [0, 1]: "
+            "scale=255,mean=1:2:3,channels=bgr.",
         ),
         click.option("--output", metavar="NAME|INDEX", help="Which of several outputs classifies."),
         click.option(

@@ -13,7 +13,11 @@ from advcli.cli.options import EXAMPLES_SETTINGS, use_color
 __all__ = ["command"]
 
 
-@click.command("verify", context_settings=EXAMPLES_SETTINGS)
+@click.command(
+    "verify",
+    context_settings=EXAMPLES_SETTINGS,
+    short_help="Check the files, hashes and verdicts of RUN.",
+)
 @click.argument("run", type=click.Path(path_type=Path))
 @click.option(
     "--replay",
