@@ -64,7 +64,7 @@ class State(NamedTuple):
     order: Tensor  # int32 [S, targets], places in `rivals`, the most promising first
     lead: Tensor  # [S, targets], the largest lead of each rival in this round
     clean: Tensor  # [S], the margin of the clean image
-    peak: Tensor  # [S], the largest lead of any rival
+    peak: Tensor  # [S], the largest margin
     heat: Tensor  # int32 [S], which round
     turn: Tensor  # int32 [S], which ascent of the round
     call: Tensor  # int32 [S], which call of the ascent
@@ -91,7 +91,11 @@ class Race(Attack):
             Round(self.targets, 2, math.inf),
             Round(few, 6, math.inf),
             Round(1, math.ceil(0.2 * self.steps), self.hopeless),
-            Round(few, Plan(self.steps, space.norm).length, _NEAR * self.hopeless),
+            Round(
+                1 + min(2, self.targets),
+                Plan(self.steps, space.norm).length,
+                _NEAR * self.hopeless,
+            ),
         ]
 
     def length(self, space: Space) -> int:
@@ -128,7 +132,10 @@ class Race(Attack):
             return tf.where(goal.target < 0, lead, margin(z, goal))
 
         value, g, z = oracle.gradient(state.ascent.x, loss)
-        runners = tf.where(row.goal.target < 0, min(self.targets, int(z.shape[-1]) - 1), 1)
+        known = min(self.targets, int(z.shape[-1]) - 1)
+        # where there is but one rival, it is all classes at once
+        several = tf.where(last, known + 1, known) if int(z.shape[-1]) > 2 else known
+        runners = tf.where(row.goal.target < 0, several, 1)
         here = tf.equal(tf.range(self.targets), place[:, None])
         heats = self._rounds(space)
         calls = tf.gather(tf.constant([heat.calls for heat in heats]), state.heat)

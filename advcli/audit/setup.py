@@ -184,7 +184,9 @@ def input_size_of(config: AuditConfig) -> tuple[int, int] | None:
     if config.input_size is None:
         return None
     sides = config.input_size.strip().lower().replace("×", "x").split("x")
-    if len(sides) != 2 or not all(s.isdecimal() and 0 < int(s) <= _LONGEST_SIDE for s in sides):
+    if len(sides) != 2 or not all(
+        s.isdecimal() and len(s) < 6 and 0 < int(s) <= _LONGEST_SIDE for s in sides
+    ):
         raise UsageError(
             f"--input-size {printable(config.input_size)}: is no size",
             f"write height x width in pixels, {_LONGEST_SIDE} at most: --input-size 224x224",

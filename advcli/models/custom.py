@@ -65,12 +65,19 @@ def _imported(spec: str, source: str) -> Any:
         path = Path(source)
         if not path.is_file():
             raise UsageError(f"--custom-objects {shown(spec)}: no such file", "check the path")
-        found = importlib.util.spec_from_file_location(f"advcli_custom_{path.stem}", path)
+        name = f"advcli custom {path.resolve()}"
+        if name in sys.modules:
+            return sys.modules[name]
+        found = importlib.util.spec_from_file_location(name, path)
         if found is None or found.loader is None:
             raise UsageError(f"--custom-objects {shown(spec)}: is no Python file", _HINT)
         module = importlib.util.module_from_spec(found)
-        sys.modules[found.name] = module  # as dataclasses and pickles in it expect
-        found.loader.exec_module(module)
+        sys.modules[name] = module  # as dataclasses in it expect
+        try:
+            found.loader.exec_module(module)
+        except BaseException:
+            del sys.modules[name]
+            raise
         return module
     except UsageError:
         raise

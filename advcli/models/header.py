@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import lzma
+import re
 import shutil
 import struct
 import tempfile
@@ -29,6 +30,7 @@ MAX_VALUES = 500_000
 """A configuration of 1,000 layers has 100,000. In Python each takes 60 to 300 bytes."""
 MAX_WEIGHT_FILE_BYTES = 16 * 2**30
 _MAX_RATIO = 100
+_BEFORE_CAPITAL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 _FREE_BYTES = 2**20
 """Unpacked bytes may exceed packed ones by `_MAX_RATIO`, beyond a free megabyte."""
 
@@ -63,7 +65,8 @@ class Header:
         return {
             item.name: item.shape
             for item in self.stored
-            if item.storage == "plain" and not item.name.startswith("optimizer_weights/")
+            if item.storage == "plain"
+            and not item.name.startswith(("optimizer_weights/", "optimizer/"))
         }
 
 
@@ -257,4 +260,5 @@ def _loss(raw: object) -> str | None:
         inner = loss.get("config")
         name = inner.get("name") if isinstance(inner, dict) else inner
         loss = name if isinstance(name, str) else loss.get("class_name")
-    return shown(loss, 60) if isinstance(loss, str) else None
+    # a loss may be saved as its class: SquaredHinge
+    return _BEFORE_CAPITAL.sub("_", shown(loss, 60)).lower() if isinstance(loss, str) else None

@@ -74,6 +74,9 @@ def _arguments(layer: Config) -> bool:
     changed = [key for key in _DROPPED if key in settings]
     for key in changed:
         del settings[key]
+    if layer.get("class_name") == "PReLU" and "init" in settings:
+        settings["alpha_initializer"] = settings.pop("init")
+        changed.append("init")
     for old, new in _ARGUMENTS.items():
         if old in settings and new not in settings:
             settings[new] = settings.pop(old)

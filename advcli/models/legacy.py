@@ -149,7 +149,7 @@ def add_bias_by_channel(model: Any) -> bool:
     """Mends channels-first convolutions as wide as they have filters; whether there were any.
 
     Keras 3's `ops.add` takes whatever is as long as the last axis for a bias of that axis, and so
-    adds theirs along the width.
+    adds theirs along the width. What it trained that way itself is right that way.
     """
     found = False
     for layer in getattr(model, "layers", ()):
@@ -157,6 +157,8 @@ def add_bias_by_channel(model: Any) -> bool:
         if (
             getattr(layer, "data_format", None) == "channels_first"
             and getattr(layer, "use_bias", False)
+            and getattr(layer, "bias", None) is not None
+            and layer.bias.shape[0] > 1
             and any(
                 tensor.shape[-1] in (None, layer.bias.shape[0])
                 for node in layer._inbound_nodes

@@ -127,12 +127,15 @@ def load_network(
         warnings.simplefilter("ignore")  # Keras's advice to the model's author, not to our user
         try:
             known = objects() | under_all_names(config, custom)
-            if not runs and not custom:  # what foreign code allocates, nobody can know
-                _prove_bounded(where, header, config)
+            if not runs:
+                _prove_bounded(where, header, config, known, foreign=bool(custom))
             model = _load_copy(header, config, turns, known, safe=not runs)
             if _rename(model):
                 rules = (*rules, "layer-names")
-            if add_bias_by_channel(model):
+            elsewhere = header.backend not in (None, "tensorflow")
+            if (elsewhere or major_version(header.keras_version) < 3) and add_bias_by_channel(
+                model
+            ):
                 rules = (*rules, "channels-first-bias")
         except (*_KERAS_ERRORS, tf.errors.OpError) as error:
             raise ModelError(
@@ -173,15 +176,24 @@ def first_line(error: BaseException) -> str:
     return shown(lines[0] if lines else type(error).__name__)
 
 
-def _prove_bounded(where: str, header: Header, config: dict[str, Any]) -> None:
-    """Builds the model without allocating a weight, and compares its size with what is stored."""
+def _prove_bounded(
+    where: str, header: Header, config: dict[str, Any], known: Mapping[str, Any], *, foreign: bool
+) -> None:
+    """Builds the model without allocating a weight, and compares its size with what is stored.
+
+    `foreign`: some of `known` is the user's code, which may not stand that; then nothing is proven.
+    """
     # In a thread of its own: Keras keeps a list, per thread, of variables still to be allocated,
     # and would allocate the refused model's with the next one that is built.
     with ThreadPoolExecutor(1) as thread:
-        size = thread.submit(_size, header, copy.deepcopy(config)).result()
-    if size is None:
-        return
-    parameters, largest = size
+        try:
+            parameters, largest = thread.submit(
+                _size, header, copy.deepcopy(config), known
+            ).result()
+        except (*_KERAS_ERRORS, tf.errors.OpError):
+            if foreign:
+                return
+            raise
     stored = sum(math.prod(shape) for shape in header.weight_shapes.values())
     if parameters > _FREE_PARAMETERS + 2 * stored:
         raise ModelError(
@@ -196,17 +208,15 @@ def _prove_bounded(where: str, header: Header, config: dict[str, Any]) -> None:
         )
 
 
-def _size(header: Header, config: dict[str, Any]) -> tuple[int, int] | None:
+def _size(header: Header, config: dict[str, Any], known: Mapping[str, Any]) -> tuple[int, int]:
     """Parameters, and values that the largest layer computes from one image."""
     import keras
 
     with (
         keras.StatelessScope(initialize_variables=False),
-        keras.saving.custom_object_scope(objects()),
+        keras.saving.custom_object_scope(known),
     ):
         model = _from_config(header, config)
-        if model is None:
-            return None
         parameters = sum(math.prod(variable.shape) for variable in model.variables)
         return parameters, max(_activation_sizes(model), default=0)
 
@@ -220,7 +230,7 @@ def _from_config(header: Header, config: dict[str, Any]) -> Any:
         return keras.Sequential.from_config(config["config"])
     if config["class_name"] in ("Functional", "Model"):
         return keras.Model.from_config(config["config"])
-    return None  # load_model says what is wrong with any other class
+    raise ValueError(f"{shown(config['class_name'], 60)} is the class of no model")
 
 
 def _activation_sizes(model: Any) -> Iterator[int]:
@@ -228,6 +238,8 @@ def _activation_sizes(model: Any) -> Iterator[int]:
     for layer in model.layers:
         if hasattr(layer, "layers"):
             yield from _activation_sizes(layer)
+        if type(layer).__name__ == "Concatenate" and layer.axis == 0:
+            raise ValueError(f"{shown(layer.name, 60)} puts images behind each other")
         for node in layer._inbound_nodes:
             for tensor in node.output_tensors:
                 yield math.prod(n or 1 for n in tuple(tensor.shape)[1:])

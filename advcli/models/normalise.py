@@ -132,6 +132,20 @@ def _fixed_dropout(layer: Config) -> bool:
     return True
 
 
+def _inner_training(config: Config) -> bool:
+    """Keras would compile a model within a model, whatever it is told about the outer one."""
+    found = False
+    pending: list[Any] = [value for key, value in config.items() if key != "compile_config"]
+    while pending:
+        item = pending.pop()
+        if isinstance(item, list):
+            pending.extend(item)
+        elif isinstance(item, dict):
+            found |= item.pop("compile_config", None) is not None
+            pending.extend(item.values())
+    return found
+
+
 def _batchnorm_name(layer: Config) -> bool:
     if layer.get("class_name") not in (
         "BatchNormalizationV1",
@@ -322,6 +336,7 @@ RULES: tuple[Rule, ...] = (
         "Unknown layer: 'RandomHeight'",
         each(_random_size),
     ),
+    Rule("inner-training", "code of the training of a model within a model", _inner_training),
     Rule("fixed-dropout", "Unknown layer: 'FixedDropout'", each(_fixed_dropout)),
     Rule(
         "batchnorm-axis-list",

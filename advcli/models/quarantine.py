@@ -42,7 +42,7 @@ def contents(path: Path, named: Path) -> Contents:
 def clean_copy(source: Path, target: Path, config: str | None, size: int, named: Path) -> None:
     """Writes `source`'s weights (the optimizer's left out) and attributes to a new file `target`.
 
-    `config` replaces the attribute model_config; `size` is the largest dataset's, in bytes, and
+    `config` replaces the attribute model_config; `size` is what all datasets declare, in bytes, and
     sets the time and memory allowed.
     """
     asked = ("rewrite", str(source), str(target), config)

@@ -6,6 +6,8 @@ Two keys: `preprocess`, as after `--preprocess`, and `sha256` of the model that 
 from __future__ import annotations
 
 import os
+import stat
+import tempfile
 import tomllib
 from pathlib import Path
 
@@ -17,7 +19,7 @@ from advcli.models.sniff import shown
 __all__ = ["read_sidecar", "sidecar_path", "write_sidecar"]
 
 _KEYS = ("preprocess", "sha256")
-_MOST_BYTES = 2**16
+_MOST_BYTES = 2**11  # tomllib takes memory with the square of a key's length
 _AGAIN = "write it again: advcli inspect MODEL IMAGES --save-preprocess"
 
 
@@ -34,6 +36,8 @@ def read_sidecar(header: Header, channels: int) -> Preprocessing | None:
     path = sidecar_path(header.path)
     where = shown(path)
     try:
+        if not stat.S_ISREG(path.stat().st_mode):  # opening a pipe would wait for ever
+            raise UsageError(f"{where}: is no file", "delete it")
         with path.open("rb") as file:
             raw = file.read(_MOST_BYTES + 1)
     except FileNotFoundError:
@@ -64,7 +68,7 @@ def read_sidecar(header: Header, channels: int) -> Preprocessing | None:
         found.check(channels)
     except UsageError as error:
         raise UsageError(f"{where}: {error.message}", error.hint) from error
-    return found.because(f"{path.name} beside the model")
+    return found.because(f"{shown(path.name)} beside the model")
 
 
 def write_sidecar(header: Header, preprocessing: Preprocessing) -> Path:
@@ -75,12 +79,17 @@ def write_sidecar(header: Header, preprocessing: Preprocessing) -> Path:
         f'preprocess = "{preprocessing.flag}"\n'
         f'sha256 = "{header.sha256}"\n'
     )
-    draft = path.with_name(f"{path.name}.part")
+    draft: str | None = None
     try:
-        draft.write_text(text, encoding="utf-8")
+        # a new file under a name that nobody could have foreseen, and linked elsewhere
+        handle, draft = tempfile.mkstemp(prefix=".advcli-", suffix=".tmp", dir=path.parent)
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+        os.chmod(draft, 0o644)
         os.replace(draft, path)
     except OSError as error:
-        draft.unlink(missing_ok=True)
+        if draft is not None:
+            Path(draft).unlink(missing_ok=True)
         raise UsageError(
             f"{shown(path)}: cannot be written ({error.strerror})",
             f"give the flag each time: --preprocess {preprocessing.flag}",

@@ -46,6 +46,7 @@ _ACTIVATIONS = {
     "nn.silu": "silu",
     "nn.gelu": "gelu",
 }
+_USUAL = {"axis": -1, "approximate": False}  # what these do when they are not told
 _SAVED = ("TFOpLambda", "SlicingOpLambda")
 
 
@@ -85,9 +86,11 @@ def _rebuild(layer: Config, names: set[str]) -> bool:
     given = {key: value for key, value in kwargs.items() if value is not None}
     # a tensor among the arguments is named by its layer
     others = [key for key, value in given.items() if _is_tensor(value, names)]
+    if not set(others) <= {"y"}:  # a size or a slice that the image decides has no bound
+        return False
     tensors += [[*given.pop(key)[:3], {}] for key in others]
     if function in _ACTIVATIONS:
-        if given or len(tensors) != 1:
+        if any(_USUAL.get(key) != value for key, value in given.items()) or len(tensors) != 1:
             return False
         layer["class_name"] = "Activation"
         settings["activation"] = _ACTIVATIONS[function]
@@ -96,6 +99,8 @@ def _rebuild(layer: Config, names: set[str]) -> bool:
         settings |= {"function": function, "arguments": given, "others": others}
     layer["config"] = settings
     layer["inbound_nodes"] = [tensors]
+    for key in ("module", "registered_name"):
+        layer.pop(key, None)
     return True
 
 
@@ -125,9 +130,12 @@ def layer_class() -> Any:
             **options: Any,
         ) -> None:
             super().__init__(**options)
-            self._run = _function(function)
+            if function == "concat" and arguments.get("axis") == 0:
+                raise ValueError(f"{self.name} puts images behind each other")
+            self._run = _function(function, arguments)
             self._first = _FIRST[function]
-            self._arguments, self._others, self._constant = arguments, others, constant
+            self._arguments = {} if function == _SLICE else arguments
+            self._others, self._constant = others, constant
 
         def call(self, inputs: Any) -> Tensor:
             tensors = list(inputs) if isinstance(inputs, (list, tuple)) else [inputs]
@@ -140,9 +148,10 @@ def layer_class() -> Any:
     return TensorFunction
 
 
-def _function(name: str) -> Callable[..., Tensor]:
+def _function(name: str, arguments: Config) -> Callable[..., Tensor]:
     if name == _SLICE:
-        return _sliced
+        spec = tuple(map(_part, arguments["slice_spec"]))
+        return lambda tensor: tensor[spec]
     if name == "__operators__.add":
         return lambda x, y: tf.add(x, y)
     found: Any = tf
@@ -152,15 +161,15 @@ def _function(name: str) -> Callable[..., Tensor]:
     return function
 
 
-def _sliced(tensor: Tensor, slice_spec: list[Any]) -> Tensor:
-    """`tensor[slice_spec]`, as saved: numbers, slices by their ends, an ellipsis.
-
-    The ellipsis is an object of class `__ellipsis__`, or what Keras has made of that already.
-    """
-    return tensor[tuple(map(_part, slice_spec))]
-
-
 def _part(part: Any) -> Any:
+    """One part of a slice as saved: a number, the ends of a range, a new axis, an ellipsis.
+
+    That is an object of class `__ellipsis__`, or what Keras has made of it already.
+    """
     if isinstance(part, dict) and "start" in part:
         return slice(part["start"], part.get("stop"), part.get("step"))
-    return part if isinstance(part, int) else ...
+    if part is ... or (isinstance(part, dict) and part.get("class_name") == "__ellipsis__"):
+        return ...
+    if part is None or isinstance(part, int):
+        return part
+    raise ValueError(f"no part of a slice: {part!r}")

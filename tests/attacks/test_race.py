@@ -111,13 +111,35 @@ def test_the_last_round_climbs_towards_all_classes_then_the_best_two(turn, climb
         turn=state.turn + turn,
     )
     seen = []
+    RACE.step(row, state, row.restart + 100, SPACE, model_of(LOGITS, row, seen), random)
+    assert seen == [pytest.approx(climbed, abs=1e-5)]
+
+
+def model_of(logits, row, seen):
+    """An oracle that always answers `logits`, and notes the loss that it is asked about."""
 
     class Model:
         resolution, transfer = 0.0, False
 
         def gradient(self, x, loss):
-            seen.append(float(loss(LOGITS, row.goal)[0]))
-            return Slope(tf.constant([seen[0]]), tf.ones_like(x), LOGITS)
+            seen.append(float(loss(logits, row.goal)[0]))
+            return Slope(tf.constant([seen[-1]]), tf.ones_like(x), logits)
 
-    RACE.step(row, state, row.restart + 100, SPACE, Model(), random)
-    assert seen == [pytest.approx(climbed, abs=1e-5)]
+    return Model()
+
+
+@pytest.mark.parametrize(("classes", "ascents"), [(2, 1), (3, 3), (5, 3)])
+def test_the_last_round_has_as_many_ascents_as_there_are_directions(classes, ascents):
+    """With one rival, towards it and towards all classes are the same."""
+    row, state, random = one_row()
+    state = state._replace(heat=state.heat + 3, peak=tf.constant([-1.0]))
+    logits, ended = tf.constant([[3.0, 1.0, 2.5, 0.0, -1.0]])[:, :classes], []
+    race = parse_spec("race:targets=4", "linf").attack
+    while True:
+        state = state._replace(call=row.restart + 200)  # its last
+        step = race.step(row, state, row.restart + 100, SPACE, model_of(logits, row, []), random)
+        ended.append(int(state.turn[0]))
+        state = step.state
+        if bool(step.done[0]):
+            break
+    assert ended == list(range(ascents))

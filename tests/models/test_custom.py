@@ -59,6 +59,17 @@ def test_a_name_within_a_package(model_file, code):
     assert load(path, custom=objects).head.class_count == 5
 
 
+def test_the_size_is_bounded_beside_custom_layers(model_file, code):
+    path, _ = model_file
+
+    def change(config):
+        dense = next(x for x in config["config"]["layers"] if x["class_name"] == "Dense")
+        dense["config"]["units"] = 2**22
+
+    with pytest.raises(ModelError, match="its configuration needs"):
+        load(edit_config(path, change), custom=load_objects([f"{code}:Halve"]))
+
+
 def test_code_in_the_file_stays_refused(tmp_path, code):
     k = keras()
     model = small_cnn(k.layers.Dense(5), k.layers.Lambda(lambda x: x / 2), k.layers.Softmax())

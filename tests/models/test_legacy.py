@@ -272,3 +272,39 @@ def test_channels_first_on_this_machine(tmp_path):
     x = noise(3, 12, 10, 3, seed=1)
     outputs = loaded.model(loaded.image.arrange(tf.constant(x)), training=False)
     np.testing.assert_allclose(outputs, last(x, training=False), atol=1e-6)
+
+
+def test_what_keras_3_trained_keeps_its_bias_along_the_width(tmp_path):
+    """Four filters, four columns: the file of Keras 3 computes what it did, an older one what
+    Keras 2 did."""
+    k = keras()
+    k.utils.set_random_seed(0)
+    form = {"data_format": "channels_first"}
+    model = k.Sequential(
+        [
+            k.Input((3, 10, 6)),
+            k.layers.Conv2D(4, 3, bias_initializer="normal", **form),
+            k.layers.GlobalAveragePooling2D(**form),
+            k.layers.Dense(3, activation="softmax"),
+        ]
+    )
+    path = saved(model, tmp_path / "m.h5")
+    x = noise(2, 3, 10, 6, seed=1)
+    loaded = load_network(path)
+    assert "channels-first-bias" not in loaded.rules
+    np.testing.assert_allclose(loaded.model(x), model(x), atol=1e-6)
+    with h5py.File(path, "r+") as file:
+        file.attrs["keras_version"] = "2.9.0"
+    assert "channels-first-bias" in load_network(path).rules
+
+
+def test_a_prelu_of_keras_1(tmp_path):
+    layers = [
+        old("PReLU", "p", init="zero", batch_input_shape=[None, 64], input_dtype="float32"),
+        old("Dense", "dense", output_dim=CLASSES, activation="linear"),
+    ]
+    alpha, kernel, bias = noise(64, seed=1), noise(64, CLASSES, seed=2), noise(CLASSES, seed=3)
+    path = write(tmp_path / "m.h5", layers, {"p": [alpha], "dense": [kernel, bias]})
+    x = noise(3, 64, seed=4)
+    expected = np.where(x > 0, x, alpha * x) @ kernel + bias
+    np.testing.assert_allclose(load_network(path).model(x), expected, atol=1e-5)

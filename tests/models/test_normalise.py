@@ -46,6 +46,7 @@ CASES = {
     "missing-input-layer": sequential(sequential(layer("Dense", batch_shape=[None, 9]))),
     "inner-input-shape": sequential(entry(), layer("Dense", batch_input_shape=[None, 9])),
     "random-height-width": sequential(entry(), layer("RandomHeight", factor=0.2)),
+    "inner-training": sequential(entry(), layer("Dense") | {"compile_config": {"loss": "x"}}),
     "fixed-dropout": sequential(entry(), layer("FixedDropout", rate=0.2, noise_shape=None)),
     "batchnorm-axis-list": sequential(entry(), layer("BatchNormalization", axis=[3])),
     "dtype-policy": sequential(

@@ -168,6 +168,16 @@ def test_activation_bomb(victim):
         load(victim)
 
 
+def test_a_wrapper_is_no_model(victim):
+    """Keras would build whatever layer stands outermost, and nothing of it was bounded."""
+
+    def wrapped(config):
+        return {"class_name": "TimeDistributed", "config": {"name": "t", "layer": config}}
+
+    with pytest.raises(ModelError, match="TimeDistributed is the class of no model"):
+        load(edit_config(victim, wrapped))
+
+
 def test_keras_archives_are_scanned_too(tmp_path):
     k = keras()
     layer = k.layers.Lambda(lambda x: x * 2, output_shape=(250,))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import os
 from types import SimpleNamespace
 
 import pytest
@@ -64,9 +64,30 @@ def test_what_is_not_understood_is_refused(header, content, reason):
 
 
 def test_a_place_that_cannot_be_written(header, monkeypatch):
-    def full(*_, **__):
+    def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(Path, "write_text", full)
+    monkeypatch.setattr(os, "replace", full)
     with pytest.raises(UsageError, match="cannot be written"):
         write_sidecar(header, parse("raw"))
+    assert list(header.path.parent.iterdir()) == []
+
+
+def test_links_and_pipes_in_its_place(header, tmp_path):
+    """Writing replaces a link and leaves what it led to; nobody waits for a pipe."""
+    precious = tmp_path / "precious"
+    precious.write_text("keep")
+    sidecar_path(header.path).symlink_to(precious)
+    write_sidecar(header, parse("raw"))
+    assert precious.read_text() == "keep"
+    assert not sidecar_path(header.path).is_symlink()
+    sidecar_path(header.path).unlink()
+    os.mkfifo(sidecar_path(header.path))
+    with pytest.raises(UsageError, match="is no file"):
+        read_sidecar(header, 3)
+
+
+def test_keys_of_many_parts_take_no_time(header):
+    sidecar_path(header.path).write_bytes(b".".join([b"a"] * 30_000) + b" = 1")
+    with pytest.raises(UsageError, match="too long"):
+        read_sidecar(header, 3)

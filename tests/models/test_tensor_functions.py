@@ -91,6 +91,13 @@ CASES = {
         [("math.subtract", one, {"y": 99.0}), ("nn.relu", one, {"name": None})],
         lambda x: np.maximum(x - 99, 0),
     ),
+    "with an axis more": (
+        [
+            ("__operators__.getitem", one, {"slice_spec": [*SLICE[:1], None]}),
+            ("math.reduce_max", one, {"axis": [4]}),
+        ],
+        lambda x: x,
+    ),
     "side by side": (
         [("concat", both, {"axis": 1})],
         lambda x: np.concatenate([x, x], axis=1),
@@ -119,7 +126,8 @@ def test_a_softmax_that_was_a_function_is_taken_off(tmp_path):
     def change(config):
         settings = {"name": "s", "function": "nn.softmax"}
         layer = {"class_name": "TFOpLambda", "name": "s", "config": settings}
-        config["config"]["layers"].append(layer | {"inbound_nodes": [["end", 0, 0, {}]]})
+        nodes = [["end", 0, 0, {"axis": -1, "name": None}]]
+        config["config"]["layers"].append(layer | {"inbound_nodes": nodes})
         config["config"]["output_layers"] = [["s", 0, 0]]
 
     assert load(edit_config(path, change)).head.ending == "softmax"
@@ -141,6 +149,19 @@ def test_every_other_function_is_code(tmp_path, function):
 def test_what_is_rebuilt_is_bounded(tmp_path):
     path = functional(tmp_path / "m.h5", ("image.resize", one, {"size": [20000, 20000]}))
     with pytest.raises(ModelError, match="computes 1,200,000,000 values from one image"):
+        load(path)
+
+
+def test_images_stay_apart_and_sizes_fixed(tmp_path):
+    path = functional(tmp_path / "m.h5", ("concat", both, {"axis": 0}))
+    with pytest.raises(ModelError, match="puts images behind each other"):
+        load(path)
+    path = functional(tmp_path / "m.h5", ("image.resize", one, {"size": ["in", 0, 0]}))
+    with pytest.raises(ModelError, match="TFOpLambda"):
+        load(path)
+    odd = {"slice_spec": [{"class_name": "__tuple__"}]}
+    path = functional(tmp_path / "m.h5", ("__operators__.getitem", one, odd))
+    with pytest.raises(ModelError, match="no part of a slice"):
         load(path)
 
 
