@@ -45,7 +45,7 @@ def test_names_that_tensorflow_takes_for_no_part_of_a_graph(tmp_path, name):
     dense = k.layers.Dense(3, activation="softmax", name=f"{name}2")
     model = k.Sequential([k.Input((12, 12, 3)), inner, dense], name=name)
     loaded = load(saved(model, tmp_path / "m.keras"))
-    assert loaded.rules == ("layer-names",)
+    assert loaded.rules == ("inner-training", "layer-names")
     x = random_pixels(2, SHAPE)
     logits = tf.function(build(loaded, PRESETS["unit"]).logits, autograph=False)(tf.constant(x))
     np.testing.assert_allclose(tf.nn.softmax(logits), np.asarray(model(x)), atol=1e-6)
