@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import math
 from typing import TYPE_CHECKING, Any
 
 from advcli.audit.plan import AuditConfig
 from advcli.audit.setup import (
     doubt,
-    input_size_of,
+    open_images,
     open_model,
     sample_of,
+    scanned,
     stated_preprocessing,
 )
 from advcli.errors import UsageError
-from advcli.images.folder import ImageFolder, check_classes, open_folder
-from advcli.models.custom import custom_names
-from advcli.models.header import read_header
-from advcli.models.safety import scan
+from advcli.images.folder import ImageFolder, check_classes
 from advcli.models.sidecar import write_sidecar
 
 if TYPE_CHECKING:
@@ -25,16 +23,7 @@ if TYPE_CHECKING:
     from advcli.models.loader import LoadedModel
     from advcli.models.preprocessing import Preprocessing
 
-__all__ = ["inspect_model", "open_images"]
-
-
-def open_images(config: AuditConfig) -> ImageFolder:
-    """The folder of images, no pixels read."""
-    return open_folder(
-        Path(config.images),
-        classes=Path(config.classes) if config.classes else None,
-        labels=Path(config.labels) if config.labels else None,
-    )
+__all__ = ["inspect_model"]
 
 
 def inspect_model(
@@ -52,10 +41,7 @@ def inspect_model(
             "--save-preprocess: there is nothing to choose by",
             "give IMAGES, or say it: --preprocess raw --save-preprocess",
         )
-    input_size_of(config)
-    header = read_header(config.model)
-    custom = custom_names(config.custom_objects)
-    runs = scan(header, allow_unsafe=config.allow_unsafe_model, custom=custom)
+    header, runs = scanned(config, config.model)
     folder = open_images(config) if with_images else None
 
     from advcli.models import runtime
@@ -71,7 +57,7 @@ def inspect_model(
             "backend": header.backend,
             "optimizer_steps": header.iterations,
             "loss": header.loss,
-            "parameters": sum(_size(shape) for shape in header.weight_shapes.values()),
+            "parameters": sum(math.prod(shape) for shape in header.weight_shapes.values()),
             "layers": len(loaded.model.layers),
         },
         "safety": {"runs_code": list(runs)},
@@ -146,10 +132,3 @@ def _with_images(
             ],
         },
     }
-
-
-def _size(shape: tuple[int, ...]) -> int:
-    size = 1
-    for length in shape:
-        size *= length
-    return size

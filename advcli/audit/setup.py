@@ -36,8 +36,10 @@ __all__ = [
     "build",
     "input_size_of",
     "open_cheaply",
+    "open_images",
     "open_model",
     "sample_of",
+    "scanned",
     "stated_preprocessing",
     "stored_preprocessing",
     "stream_of",
@@ -140,21 +142,30 @@ def open_cheaply(config: AuditConfig) -> tuple[Header, ImageFolder]:
 
     Raises ModelError or ImagesError for what can be refused already.
     """
+    header, _ = scanned(config, config.model)
+    if config.surrogate is not None:
+        scanned(config, config.surrogate)
+    return header, open_images(config)
+
+
+def scanned(config: AuditConfig, path: str) -> tuple[Header, tuple[str, ...]]:
+    """A model file's header, and what of the file's own code a load will run."""
     from advcli.models.custom import custom_names
     from advcli.models.safety import scan
 
-    unsafe, custom = config.allow_unsafe_model, custom_names(config.custom_objects)
+    custom = custom_names(config.custom_objects)
     input_size_of(config)
-    header = read_header(config.model)
-    scan(header, allow_unsafe=unsafe, custom=custom)
-    if config.surrogate is not None:
-        scan(read_header(config.surrogate), allow_unsafe=unsafe, custom=custom)
-    folder = open_folder(
+    header = read_header(path)
+    return header, scan(header, allow_unsafe=config.allow_unsafe_model, custom=custom)
+
+
+def open_images(config: AuditConfig) -> ImageFolder:
+    """The folder of images, no pixels read."""
+    return open_folder(
         Path(config.images),
         classes=Path(config.classes) if config.classes else None,
         labels=Path(config.labels) if config.labels else None,
     )
-    return header, folder
 
 
 def open_model(config: AuditConfig) -> LoadedModel:

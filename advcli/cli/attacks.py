@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from advcli.cli.exits import emit
-from advcli.cli.options import EXAMPLES_SETTINGS, use_color
+from advcli.cli.options import EXAMPLES_SETTINGS, printing_options, use_color
 
 __all__ = ["command"]
 
@@ -16,23 +16,7 @@ __all__ = ["command"]
     short_help="The catalogue of attacks, or one of them.",
 )
 @click.argument("name", required=False)
-@click.option(
-    "--format",
-    "output_format",
-    envvar="ADVCLI_FORMAT",
-    type=click.Choice(["table", "json"]),
-    default="table",
-    show_default=True,
-    help="What goes to standard output.",
-)
-@click.option(
-    "--color",
-    type=click.Choice(["auto", "always", "never"]),
-    default="auto",
-    show_default=True,
-    help="NO_COLOR and FORCE_COLOR are respected.",
-)
-@click.option("-v", "--verbose", is_flag=True, help="Show where an error came from.")
+@printing_options("table", "json")
 def command(name: str | None, output_format: str, color: str, verbose: bool) -> int:
     """The catalogue of attacks, or one: what, how, cost, options, reference."""
     from advcli.audit.journal import dumps

@@ -84,24 +84,9 @@ def _stacked(*decorators: Callable[[F], F]) -> Callable[[F], F]:
     return apply
 
 
-def model_options(function: F) -> F:
-    """What it takes to load a model."""
+def loading_options(function: F) -> F:
+    """Where a model is loaded, and what code of others that may run."""
     return _stacked(
-        click.option(
-            "--preprocess",
-            metavar="NAME|FORMULA",
-            default="auto",
-            show_default=True,
-            help="What the model was trained on: auto, unit [0, 1], raw [0, 255], symmetric "
-            "[-1, 1], caffe, torch, or (scale·x - mean) / std of x in [0, 1]: "
-            "scale=255,mean=1:2:3,channels=bgr.",
-        ),
-        click.option("--output", metavar="NAME|INDEX", help="Which of several outputs classifies."),
-        click.option(
-            "--input-size",
-            metavar="HxW",
-            help="The size to audit at, for a model that takes images of any: 224x224.",
-        ),
         click.option(
             "--custom-objects",
             multiple=True,
@@ -120,6 +105,28 @@ def model_options(function: F) -> F:
             is_flag=True,
             help="Run code that the model file carries (Lambda layers). Only for files you trust.",
         ),
+    )(function)
+
+
+def model_options(function: F) -> F:
+    """What it takes to load a model."""
+    return _stacked(
+        click.option(
+            "--preprocess",
+            metavar="NAME|FORMULA",
+            default="auto",
+            show_default=True,
+            help="What the model was trained on: auto, unit [0, 1], raw [0, 255], symmetric "
+            "[-1, 1], caffe, torch, or (scale·x - mean) / std of x in [0, 1]: "
+            "scale=255,mean=1:2:3,channels=bgr.",
+        ),
+        click.option("--output", metavar="NAME|INDEX", help="Which of several outputs classifies."),
+        click.option(
+            "--input-size",
+            metavar="HxW",
+            help="The size to audit at, for a model that takes images of any: 224x224.",
+        ),
+        loading_options,
     )(function)
 
 
@@ -289,8 +296,8 @@ def audit_options(function: F) -> F:
     )(function)
 
 
-def output_options(*formats: str) -> Callable[[F], F]:
-    """What goes to standard output and standard error."""
+def printing_options(*formats: str) -> Callable[[F], F]:
+    """What a command prints."""
     return _stacked(
         click.option(
             "--format",
@@ -302,21 +309,28 @@ def output_options(*formats: str) -> Callable[[F], F]:
             help="What goes to standard output.",
         ),
         click.option(
-            "--progress",
-            type=click.Choice(["auto", "bar", "plain", "none"]),
-            default="auto",
-            show_default=True,
-            help="How progress is shown on standard error.",
-        ),
-        click.option(
             "--color",
             type=click.Choice(["auto", "always", "never"]),
             default="auto",
             show_default=True,
             help="NO_COLOR and FORCE_COLOR are respected.",
         ),
-        click.option("-q", "--quiet", is_flag=True, help="No progress and no notes."),
         click.option("-v", "--verbose", is_flag=True, help="Show where an error came from."),
+    )
+
+
+def output_options(*formats: str) -> Callable[[F], F]:
+    """What goes to standard output and standard error."""
+    return _stacked(
+        printing_options(*formats),
+        click.option(
+            "--progress",
+            type=click.Choice(["auto", "bar", "plain", "none"]),
+            default="auto",
+            show_default=True,
+            help="How progress is shown on standard error.",
+        ),
+        click.option("-q", "--quiet", is_flag=True, help="No progress and no notes."),
     )
 
 

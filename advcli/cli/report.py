@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from advcli.cli.exits import emit
-from advcli.cli.options import EXAMPLES_SETTINGS
+from advcli.cli.options import EXAMPLES_SETTINGS, printing_options
 
 __all__ = ["command"]
 
@@ -23,24 +23,8 @@ __all__ = ["command"]
     metavar="FILE",
     help="Write a report: .json, .csv, .md, .junit.xml or .sarif; repeatable.",
 )
-@click.option(
-    "--format",
-    "output_format",
-    envvar="ADVCLI_FORMAT",
-    type=click.Choice(["table", "json", "csv", "markdown"]),
-    default="table",
-    show_default=True,
-    help="What goes to standard output.",
-)
-@click.option(
-    "--color",
-    type=click.Choice(["auto", "always", "never"]),
-    default="auto",
-    show_default=True,
-    help="NO_COLOR and FORCE_COLOR are respected.",
-)
 @click.option("-q", "--quiet", is_flag=True, help="Write the reports, print nothing.")
-@click.option("-v", "--verbose", is_flag=True, help="Show where an error came from.")
+@printing_options("table", "json", "csv", "markdown")
 def command(
     run: Path,
     reports: tuple[Path, ...],

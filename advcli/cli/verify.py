@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from advcli.cli.exits import emit
-from advcli.cli.options import EXAMPLES_SETTINGS, use_color
+from advcli.cli.options import EXAMPLES_SETTINGS, loading_options, printing_options, use_color
 
 __all__ = ["command"]
 
@@ -25,37 +25,8 @@ __all__ = ["command"]
     metavar="N",
     help="Also run the attacks on N images again and compare bit for bit.",
 )
-@click.option(
-    "--device",
-    metavar="auto|cpu|gpu[:i]",
-    default="auto",
-    show_default=True,
-    help="Where to compute.",
-)
-@click.option("--allow-unsafe-model", is_flag=True, help="Run code that the model file carries.")
-@click.option(
-    "--custom-objects",
-    multiple=True,
-    metavar="FILE.py:NAME",
-    help="Python class or function for a layer that Keras does not know; repeatable.",
-)
-@click.option(
-    "--format",
-    "output_format",
-    envvar="ADVCLI_FORMAT",
-    type=click.Choice(["table", "json"]),
-    default="table",
-    show_default=True,
-    help="What goes to standard output.",
-)
-@click.option(
-    "--color",
-    type=click.Choice(["auto", "always", "never"]),
-    default="auto",
-    show_default=True,
-    help="NO_COLOR and FORCE_COLOR are respected.",
-)
-@click.option("-v", "--verbose", is_flag=True, help="Show where an error came from.")
+@loading_options
+@printing_options("table", "json")
 def command(run: Path, replay: int | None, **options: Any) -> int:
     """Re-read every file of RUN and check hashes, distances and verdicts against the model.
 

@@ -131,4 +131,8 @@ def test_major_versions(text, major):
 @pytest.mark.parametrize("name", [[], {}, None, 3.5])
 def test_names_that_are_none(name):
     odd = {"class_name": "Dense", "name": name, "config": {"name": name}}
-    normalise(sequential(entry(), odd, layer("TFOpLambda", function="math.abs")))
+    unconnected = layer("TFOpLambda", function="math.abs")
+    assert normalise(sequential(entry(), odd, unconnected)) == (
+        sequential(entry(), odd, unconnected),
+        (),
+    )
