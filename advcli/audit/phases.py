@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
@@ -18,6 +19,8 @@ from advcli.audit.lines import Line, clean_line, failed_line, outcome_line
 from advcli.audit.meter import Meter, Watcher
 from advcli.audit.natural import NaturalPhase, natural_pass, transformer_of
 from advcli.audit.plan import AuditConfig, Phase, Target, pick_target
+from advcli.audit.probes import key_of, probe
+from advcli.audit.soundness import finding
 from advcli.engine.fitted import judge
 from advcli.engine.jobs import Outcome, Subject
 from advcli.engine.run import Engine
@@ -287,6 +290,25 @@ class Worker:
             self._hashes.clear()
         if timing is not None:
             self.timings[phase.spec] = timing
+
+    def probe(self, ledger: Ledger, phases: tuple[Phase, ...], run: dict[str, Any]) -> None:
+        """`--soundness full`: attacks what stands once more; what is found goes into `run`."""
+        key = key_of(ledger, phases)
+        if run.get("probes", {}).get("key") == key:
+            return
+        if self._config.surrogate is not None or self._config.targeted is not None:
+            kind = "transfers" if self._config.surrogate is not None else "targeted attacks"
+            findings = [finding("probes", "note", f"--soundness full has nothing to ask of {kind}")]
+        else:
+            began = time.perf_counter()
+            findings = probe(self._engine, self._stream, ledger, phases, self._watcher)
+            self.timings["soundness"] = {
+                "seconds": time.perf_counter() - began,
+                "trace_seconds": 0.0,
+                "model_seconds": 0.0,
+                "images": 0,
+            }
+        run["probes"] = {"key": key, "findings": findings}
 
     # --- the journal -------------------------------------------------------------------------
 

@@ -25,6 +25,7 @@ __all__ = [
     "Phase",
     "Target",
     "budget_notes",
+    "budgets",
     "check_targets",
     "draft_phases",
     "merge",
@@ -85,6 +86,7 @@ class AuditConfig(BaseModel):
     only_fooled: bool = False
     include_misclassified: bool = False
     curve: bool = False
+    soundness: Literal["off", "fast", "full"] = "fast"
     generator: str | None = None
 
 
@@ -236,6 +238,16 @@ def budget_notes(config: AuditConfig, phases: Iterable[Phase]) -> list[str]:
                 "whole ones"
             )
     return notes
+
+
+def budgets(phases: Iterable[Phase]) -> list[tuple[Norm, float]]:
+    """Every (norm, eps) that is run, a norm's together, in order of first appearance."""
+    found: dict[Norm, list[float]] = {}
+    for phase in phases:
+        if phase.norm is not None:
+            known = found.setdefault(phase.norm, [])
+            known += [eps for eps in phase.eps if not any(same_eps(eps, old) for old in known)]
+    return [(norm, eps) for norm, known in found.items() for eps in known]
 
 
 def merge(phases: Iterable[Phase]) -> tuple[Phase, ...]:

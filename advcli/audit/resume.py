@@ -122,18 +122,20 @@ def check_identity(
 def continued(run: dict[str, Any], earlier: dict[str, Any]) -> dict[str, Any]:
     """run.json of the run that goes on: its own request, the earlier one's history."""
     chosen = earlier["model"]["preprocessing"]
+    checked = earlier if earlier["config"].get("soundness") != "off" else run
     return run | {
         "model": run["model"] | {"preprocessing": chosen},
         "config": run["config"] | {"preprocess": earlier["config"]["preprocess"]},
         "findings": [
-            *(found for found in earlier["findings"] if found["check"] != BUDGET),
+            *(found for found in checked["findings"] if found["check"] != BUDGET),
             *(found for found in run["findings"] if found["check"] == BUDGET),
             *(
                 found
                 for found in run["findings"]
-                if found["check"] == PRESET and found not in earlier["findings"]
+                if found["check"] == PRESET and found not in checked["findings"]
             ),
         ],
+        "probes": earlier.get("probes", {}),
         "timings": earlier["timings"],
         "provenance": run["provenance"] | {"started": earlier["provenance"]["started"]},
     }

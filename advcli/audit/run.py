@@ -194,6 +194,9 @@ def _work(
                 worker.attack_pass(phase, phases)
             for threat in natural:
                 worker.natural_pass(threat)
+            if config.soundness == "full":
+                counted = ledger.restricted(run["images"]["selected"])
+                worker.probe(counted, phases, run)
         finally:
             run["timings"] = _added(run["timings"], worker.timings)
             run["fitted"] = records(directory, phases)

@@ -300,7 +300,9 @@ def build(
         or auto_batch_size(shape, device.split(" ")[0], crafting.row_bytes)
     )
     remarks = [*classifier.findings]
-    if check_gradient:
+    if config.soundness == "off" and config.compile != "xla":
+        crafting.jit_compile = False
+    elif check_gradient:
         checked, noticed = _check_gradient(crafting, sample, rows, compiled or config.compile)
         remarks += noticed
         rows = rows if batch_size is not None else checked

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from advcli.audit.contradictions import contradictions
 from advcli.audit.ledger import Ledger
 from advcli.audit.plan import Phase
 from advcli.images.text import printable
@@ -28,17 +29,27 @@ def finding(check: str, verdict: str, detail: str) -> dict[str, str]:
     return {"check": check, "verdict": verdict, "detail": detail}
 
 
-def verdict(findings: Iterable[dict[str, str]]) -> str:
-    """`sound` or `suspect`."""
-    return "suspect" if any(f["verdict"] == "suspect" for f in findings) else "sound"
+def verdict(findings: Iterable[dict[str, str]], *, off: bool = False) -> str:
+    """`sound` or `suspect`; `unchecked` where the checks were `off` and the run itself met nothing
+    that is suspect."""
+    if any(f["verdict"] == "suspect" for f in findings):
+        return "suspect"
+    return "unchecked" if off else "sound"
 
 
-def from_journal(ledger: Ledger, phases: Sequence[Phase]) -> list[dict[str, str]]:
-    """What the attacks themselves met: gradients of exactly zero, NaN and infinities."""
+def from_journal(
+    ledger: Ledger, phases: Sequence[Phase], *, transfer: bool
+) -> list[dict[str, str]]:
+    """What the attacks themselves met: gradients of exactly zero, NaN and infinities, and answers
+    that contradict one another (not of a `transfer`, which follows another model's gradient)."""
     findings: list[dict[str, str]] = []
     for phase in phases:
         if phase.attack.access == "gradient":
             findings += _stalled(ledger, phase)
+    if not transfer:
+        findings += [
+            finding(check, "suspect", detail) for check, detail in contradictions(ledger, phases)
+        ]
     unusable = {
         image
         for phase in phases

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable
 from statistics import NormalDist, median
 
-__all__ = ["median_distance", "proportion", "wilson"]
+__all__ = ["mcnemar", "median_distance", "proportion", "wilson"]
 
 _Z95 = NormalDist().inv_cdf(0.975)
 
@@ -33,6 +33,12 @@ def wilson(count: float, total: int) -> tuple[float, float] | None:
     low = 0.0 if count == 0 else max(0.0, centre - half)
     high = 1.0 if count == total else min(1.0, centre + half)
     return low, high
+
+
+def mcnemar(first: int, second: int) -> float:
+    """The exact two-sided p-value of a difference between paired answers that disagree so often."""
+    n, least = first + second, min(first, second)
+    return min(1.0, float(2 * sum(math.comb(n, k) for k in range(least + 1)) / 2**n))
 
 
 def median_distance(distances: Iterable[float]) -> float | None:

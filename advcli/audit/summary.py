@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -14,11 +14,11 @@ from advcli.audit import soundness
 from advcli.audit.curve import curves
 from advcli.audit.ledger import Answer, Clean, Ledger
 from advcli.audit.natural import NaturalPhase, natural_means, natural_rows
-from advcli.audit.plan import Phase
+from advcli.audit.plan import Phase, budgets
 from advcli.audit.statistics import median_distance, proportion, wilson
-from advcli.threats.budget import same_eps
+from advcli.threats.budget import Norm, same_eps
 
-__all__ = ["SCHEMA_VERSION", "Standing", "missing", "summarise"]
+__all__ = ["SCHEMA_VERSION", "Standing", "missing", "robust_set", "summarise"]
 
 SCHEMA_VERSION = 1
 _FITTED = (
@@ -52,7 +52,8 @@ def summarise(run: dict[str, Any], ledger: Ledger) -> dict[str, Any]:
         *soundness.unreadable(
             ledger, run["model"]["classes"], run["images"].get("per_class") or {}
         ),
-        *soundness.from_journal(ledger, phases),
+        *soundness.from_journal(ledger, phases, transfer=bool(run.get("surrogate"))),
+        *run.get("probes", {}).get("findings", ()),
         *soundness.from_fits(run.get("fitted", ())),
     ]
     threats = [NaturalPhase.from_dict(stored) for stored in run.get("natural", ())]
@@ -84,7 +85,10 @@ def summarise(run: dict[str, Any], ledger: Ledger) -> dict[str, Any]:
         "natural": natural,
         "natural_means": natural_means(natural, run["model"].get("input_shape")),
         "per_class": [],
-        "soundness": {"verdict": soundness.verdict(findings), "findings": findings},
+        "soundness": {
+            "verdict": soundness.verdict(findings, off=run["config"].get("soundness") == "off"),
+            "findings": findings,
+        },
         "gates": [],
         "engine": {
             **run["engine"],
@@ -93,17 +97,14 @@ def summarise(run: dict[str, Any], ledger: Ledger) -> dict[str, Any]:
         },
         "provenance": run["provenance"],
     }
-    if run["config"]["targeted"] is None:
-        robust = {budget: _robust_set(ledger, phases, *budget) for budget in _budgets(phases)}
-        summary["worst_case"] = [
-            _worst_case(ledger, phases, norm, eps, standing)
-            for (norm, eps), standing in robust.items()
-        ]
-    else:
-        robust = {}
+    asked = budgets(phases) if run["config"]["targeted"] is None else []
+    robust = {budget: robust_set(ledger, phases, *budget) for budget in asked}
+    summary["worst_case"] = [
+        _worst_case(ledger, phases, norm, eps, standing) for (norm, eps), standing in robust.items()
+    ]
     summary["per_class"] = list(_per_class(run["model"]["classes"], evaluated, robust))
-    asked = [gating.parse_gate(text) for text in run["config"]["fail_under"]]
-    summary |= gating.judge(asked, summary, exit_zero=run["config"]["exit_zero"])
+    gates = [gating.parse_gate(text) for text in run["config"]["fail_under"]]
+    summary |= gating.judge(gates, summary, exit_zero=run["config"]["exit_zero"])
     return summary
 
 
@@ -213,18 +214,6 @@ def _fitted(run: dict[str, Any], phase: Phase, eps: float | None) -> dict[str, A
     return None
 
 
-def _budgets(phases: Sequence[Phase]) -> list[tuple[str, float]]:
-    found: list[tuple[str, float]] = []
-    for phase in phases:
-        for eps in phase.eps:
-            if phase.norm is not None and not any(
-                norm == phase.norm and same_eps(eps, old) for norm, old in found
-            ):
-                found.append((phase.norm, eps))
-    order: list[str | None] = [phase.norm for phase in phases]
-    return sorted(found, key=lambda budget: order.index(budget[0]))
-
-
 def _answers_at(
     ledger: Ledger, phases: Sequence[Phase], norm: str, eps: float
 ) -> Iterator[tuple[Phase, dict[str, Answer]]]:
@@ -244,7 +233,8 @@ class Robust(NamedTuple):
     judged: set[str]
 
 
-def _robust_set(ledger: Ledger, phases: Sequence[Phase], norm: str, eps: float) -> Robust:
+def robust_set(ledger: Ledger, phases: Sequence[Phase], norm: str, eps: float) -> Robust:
+    """The worst case at (norm, eps), image by image."""
     at = list(_answers_at(ledger, phases, norm, eps))
     judged = {
         image
@@ -283,7 +273,7 @@ def _worst_case(
 def _per_class(
     names: Sequence[str],
     evaluated: dict[str, Clean],
-    robust: dict[tuple[str, float], Robust],
+    robust: Mapping[tuple[Norm, float], Robust],
 ) -> Iterator[dict[str, Any]]:
     members: dict[int, list[str]] = {}
     for image, clean in evaluated.items():

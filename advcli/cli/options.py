@@ -262,6 +262,15 @@ def audit_options(function: F) -> F:
             show_default=True,
             help="uint8: judged as an 8-bit file holds it. float: for comparison with papers.",
         ),
+        click.option(
+            "--soundness",
+            type=click.Choice(["off", "fast", "full"]),
+            default="fast",
+            show_default=True,
+            help="Whether the attacks can be believed. fast: gradients, randomness, saturation, "
+            "attacks that contradict one another. full: also attacks some of the images left "
+            "standing with more steps, no gradient, the largest budget: about a tenth more work.",
+        ),
         click.option("--allow-chance", is_flag=True, help="Go on although the model only guesses."),
         click.option(
             "--fail-under",
