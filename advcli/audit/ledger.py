@@ -12,6 +12,8 @@ from typing import Any, NamedTuple
 
 from advcli.audit.natural import NaturalAnswer, answer_of
 from advcli.audit.plan import Phase
+from advcli.errors import RunError
+from advcli.images.text import printable
 from advcli.threats.budget import same_eps
 
 __all__ = ["Answer", "Clean", "Ledger"]
@@ -102,6 +104,11 @@ class Ledger:
             asked = line["attack"], line["kind"], line["severity"]
             self.natural.setdefault(asked, {}).setdefault(image, answer_of(line))
             return
+        if image not in self.clean:
+            raise RunError(
+                f"the journal has an answer for {printable(image, 60)}, but not the clean image",
+                "restore results.jsonl, or start a new run",
+            )
         key = self._key(line["attack"], line["norm"], line["eps"])
         answers = self.answers.setdefault(key, {})
         if image in answers:

@@ -75,7 +75,7 @@ class Worker:
         """
         known = self._ledger.clean
         # with a limit an unreadable image is replaced by the next, so it is no step of the way
-        replaced = self._stream.count < len(self._stream.folder.refs)
+        replaced = self._stream.replaces
         passed = 0
         self._watcher.begin("clean", self._stream.count)
         batch: list[LoadedImage] = []
@@ -101,13 +101,17 @@ class Worker:
                 self._drain(wait=True)
         self._watcher.end()
 
-    def images_facts(self) -> dict[str, Any]:
-        """What run.json's `images` learns from the clean pass."""
-        beyond = set(self._ledger.clean) - set(self._seen)
-        resized = None
-        if self._resized_example is not None:
-            resized = {"count": self._resized, **self._resized_example}
-        return {"resized": resized, "selected": self._seen if beyond else None}
+    @property
+    def seen(self) -> tuple[str, ...]:
+        """The images of the clean pass."""
+        return tuple(self._seen)
+
+    @property
+    def resized(self) -> dict[str, Any] | None:
+        """How many of them had not the model's size, and one of those; None: all had."""
+        if self._resized_example is None:
+            return None
+        return {"count": self._resized, **self._resized_example}
 
     def _predict(
         self, batch: list[LoadedImage], target: Target | None, writer: ImageWriter

@@ -48,7 +48,8 @@ Target = int | Literal["least-likely", "next"]
 class AuditConfig(BaseModel):
     """Every option of `attack` and `evaluate`, resolved; what run.json keeps of the request.
 
-    `eps` is in pixel space, empty for the norm's default; `batch_size` None is `auto`.
+    `eps` is in pixel space, empty for the norm's default; `batch_size` None is `auto`;
+    `time_budget` is in seconds.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -70,6 +71,8 @@ class AuditConfig(BaseModel):
     classes: str | None = None
     labels: str | None = None
     limit: int | None = None
+    shard: str | None = None
+    time_budget: float | None = None
     seed: int = 0
     batch_size: int | None = None
     compile: Literal["auto", "graph", "xla"] = "auto"

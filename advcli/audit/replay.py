@@ -36,7 +36,9 @@ def replayed(
     Answers that were copied from a smaller eps are left out: they were never run.
     """
     images = [image for image in ledger.clean if image in lines][:count]
-    stream = stream_of(config.model_copy(update={"limit": None}), bench.folder, bench.input_shape)
+    stream = stream_of(
+        config.model_copy(update={"limit": None, "shard": None}), bench.folder, bench.input_shape
+    )
     pixels = {i.ref.path: i.pixels for i in stream.subset(images) if i.pixels is not None}
     engine = Engine(
         bench.classifier,
@@ -84,7 +86,9 @@ def replayed_natural(
 ) -> Iterator[tuple[NaturalPhase, Line, NaturalOutcome]]:
     """The same for natural threats: every picture made and judged again."""
     images = [image for image in ledger.clean if image in lines][:count]
-    stream = stream_of(config.model_copy(update={"limit": None}), bench.folder, bench.input_shape)
+    stream = stream_of(
+        config.model_copy(update={"limit": None, "shard": None}), bench.folder, bench.input_shape
+    )
     transformer = transformer_of(
         Engine(
             bench.classifier, batch_size=bench.batch_size, pixels=config.pixels, seed=config.seed

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 from advcli.audit.plan import AuditConfig, Phase, draft_phases, merge
@@ -14,6 +15,7 @@ __all__ = [
     "check_path",
     "continued",
     "continued_rows",
+    "different",
     "merged_config",
     "merged_phases",
 ]
@@ -22,7 +24,7 @@ __all__ = [
 _NEVER_REUSED = frozenset(
     {
         *("command", "model", "images", "device", "allow_chance"),
-        *("allow_unsafe_model", "custom_objects"),
+        *("allow_unsafe_model", "custom_objects", "time_budget"),
     }
 )
 _ATTACKS = frozenset({"attacks", "preset", "norm", "eps"})
@@ -106,17 +108,23 @@ def check_identity(
     identity: dict[str, Any], earlier: dict[str, Any], given: frozenset[str]
 ) -> None:
     """Raises RunError with every difference that would mix two runs' figures."""
-    before = earlier["identity"]
-    different = [
-        f"{_NAMES.get(key, key)} is {_shown(before.get(key))} there, {_shown(value)} now"
-        for key, value in identity.items()
-        if before.get(key) != value
-    ]
-    if different:
+    unlike = different(identity, earlier["identity"])
+    if unlike:
         raise RunError(
-            "the run in --out differs: " + "; ".join(different),
+            "the run in --out differs: " + "; ".join(unlike),
             "give another --out, or leave these options as they were",
         )
+
+
+def different(
+    identity: dict[str, Any], before: dict[str, Any], *, leaving_out: Collection[str] = ()
+) -> list[str]:
+    """What would mix two runs' figures, one line each."""
+    return [
+        f"{_NAMES.get(key, key)} is {_shown(before.get(key))} there, {_shown(value)} now"
+        for key, value in identity.items()
+        if before.get(key) != value and key not in leaving_out
+    ]
 
 
 def continued(run: dict[str, Any], earlier: dict[str, Any]) -> dict[str, Any]:

@@ -9,16 +9,18 @@ from __future__ import annotations
 import datetime
 import tempfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from advcli.audit import resume as resuming
+from advcli.audit.deadline import BLOCK, Deadline, TimeIsUpError, shown_duration
 from advcli.audit.directory import RunDirectory
 from advcli.audit.fitting import check_enough, check_generator, records
 from advcli.audit.gates import check_classes, check_planned, parse_gate
+from advcli.audit.ledger import Ledger
 from advcli.audit.meter import Watcher
 from advcli.audit.natural import NaturalPhase, draft_natural, merged_natural, missing_natural
 from advcli.audit.phases import Worker
@@ -42,13 +44,30 @@ from advcli.audit.setup import (
     stream_of,
     versions,
 )
+from advcli.audit.shards import check_divisible, listing
 from advcli.audit.shrinking import Shrinking
 from advcli.audit.soundness import BUDGET, PRESET, finding
 from advcli.audit.summary import SCHEMA_VERSION, missing, summarise
 from advcli.engine.run import Engine, auto_lanes
 from advcli.errors import ModelError, NoVerdictError, RunError, UsageError
+from advcli.images.stream import ImageStream
 
-__all__ = ["Result", "execute"]
+__all__ = ["Plan", "Result", "execute", "prepare"]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A run that could begin: everything was looked at and nothing was written."""
+
+    config: AuditConfig
+    bench: Bench
+    phases: tuple[Phase, ...]
+    natural: tuple[NaturalPhase, ...]
+    target: Target | None
+    engine: Engine
+    run: dict[str, Any]  # run.json
+    directory: RunDirectory | None
+    earlier: dict[str, Any] | None  # run.json of the run that goes on
 
 
 @dataclass(frozen=True)
@@ -68,14 +87,35 @@ def execute(
     given: frozenset[str] = frozenset(),
     command_line: str = "",
 ) -> Result:
-    """Runs an audit.
+    """Runs an audit; see `prepare` for the arguments.
+
+    Raises an AdvcliError (exit 2) before anything is written, NoVerdictError (exit 3) after.
+    """
+    deadline = None if config.time_budget is None else Deadline(watcher, config.time_budget)
+    plan = prepare(config, watcher, out=out, resume=resume, given=given, command_line=command_line)
+    with _opened(plan.directory) as kept:
+        if plan.earlier is not None and kept.read_run() != plan.earlier:
+            raise RunError("another process has changed this run meanwhile", "try again")
+        return _work(plan, kept, watcher, deadline)
+
+
+def prepare(
+    config: AuditConfig,
+    watcher: Watcher,
+    *,
+    out: Path | None = None,
+    resume: bool = False,
+    given: frozenset[str] = frozenset(),
+    command_line: str = "",
+) -> Plan:
+    """Everything before the first attack: refusals, the model, its preprocessing, its gradient.
 
     **Arguments**
     - `out`: the run directory; without one nothing is kept.
     - `resume`: go on with the run in `out`, if there is one. `given` are then the names of the
       options that the user stated; the others come from the run.
 
-    Raises an AdvcliError (exit 2) before anything is written, NoVerdictError (exit 3) after.
+    Raises an AdvcliError (exit 2).
     """
     if (config.save_images or config.command == "attack") and out is None:
         raise UsageError("images are written into a run directory", "add --out DIR")
@@ -96,6 +136,7 @@ def execute(
     check_planned(gates, phases, natural, targeted=config.targeted is not None)
     header, folder = open_cheaply(config)
     check_enough(config, folder, phases)
+    check_divisible(config, phases, len(folder.refs))
     generator = (
         earlier["identity"].get("generator")
         if earlier is not None and "generator" not in given
@@ -151,59 +192,61 @@ def execute(
     if earlier is not None:
         resuming.check_identity(run["identity"], earlier, given)
         run = resuming.continued(run, earlier)
-    with _opened(directory) as kept:
-        if earlier is not None and kept.read_run() != earlier:
-            raise RunError("another process has changed this run meanwhile", "try again")
-        keep = directory is not None
-        return _work(config, bench, phases, target, engine, run, kept, watcher, keep=keep)
+    return Plan(config, bench, phases, tuple(natural), target, engine, run, directory, earlier)
 
 
 def _work(
-    config: AuditConfig,
-    bench: Bench,
-    phases: tuple[Phase, ...],
-    target: Target | None,
-    engine: Engine,
-    run: dict[str, Any],
-    directory: RunDirectory,
-    watcher: Watcher,
-    *,
-    keep: bool,
+    plan: Plan, directory: RunDirectory, watcher: Watcher, deadline: Deadline | None
 ) -> Result:
+    config, phases, run, engine = plan.config, plan.phases, plan.run, plan.engine
     ledger = directory.ledger()
-    natural = [NaturalPhase.from_dict(stored) for stored in run["natural"]]
-    stream = stream_of(config, bench.folder, bench.input_shape)
-    with directory.journal() as journal:
-        worker = Worker(config, engine, stream, directory, journal, ledger, watcher)
-        fresh = not directory.holds_run
-        if fresh:
-            directory.write_run(run)
-        engine.on_shrink = Shrinking(engine, run, directory, watcher)
-        worker.clean_pass(target)
+    stream = stream_of(config, plan.bench.folder, plan.bench.input_shape)
+    fresh = not directory.holds_run
+    finished: list[Worker] = []
+
+    def go_through(worker: Worker) -> None:
+        """All that is asked about the images of one worker."""
+        worker.clean_pass(plan.target)
         try:
             worker.check(phases)
         except (ModelError, UsageError):
             if fresh:
                 directory.discard()
             raise
-        run["images"] |= worker.images_facts()
+        run["images"] |= _facts(ledger, [*finished, worker])
         directory.summary_file.unlink(missing_ok=True)
         directory.write_run(run)
         try:
             for phase in phases:
                 worker.attack_pass(phase, phases)
-            for threat in natural:
+            for threat in plan.natural:
                 worker.natural_pass(threat)
-            if config.soundness == "full":
-                counted = ledger.restricted(run["images"]["selected"])
-                worker.probe(counted, phases, run)
+            if config.soundness == "full" and deadline is None:
+                worker.probe(ledger.restricted(run["images"]["selected"]), phases, run)
         finally:
             run["timings"] = _added(run["timings"], worker.timings)
             run["fitted"] = records(directory, phases)
             journal.sync()
             directory.write_run(run)
+
+    with directory.journal() as journal:
+        if fresh:
+            directory.write_run(run)
+        engine.on_shrink = Shrinking(engine, run, directory, watcher)
+        for part in [stream] if deadline is None else stream.blocks(BLOCK):
+            worker = Worker(config, engine, part, directory, journal, ledger, deadline or watcher)
+            try:
+                go_through(worker)
+            except TimeIsUpError:
+                break
+            finished.append(worker)
+        if deadline is not None and config.soundness == "full":
+            left_out = finding("probes", "note", "left out: --time-budget leaves no time for them")
+            run["probes"] = {"key": None, "findings": [left_out]}
+        run["images"] |= _facts(ledger, finished)
+        run["images"]["time_budget"] = _time_spent(config, stream, finished)
         counted = ledger.restricted(run["images"]["selected"])
-        left = missing(counted, phases) + missing_natural(counted, natural)
+        left = missing(counted, phases) + missing_natural(counted, plan.natural)
         if left:
             raise NoVerdictError(
                 f"{left} answers are missing at the end of the run", "use --resume"
@@ -212,7 +255,33 @@ def _work(
         summary = summarise(run, ledger)
         directory.write_run(run)
         directory.write_summary(summary)
-    return Result(summary, directory.root if keep else None)
+    return Result(summary, None if plan.directory is None else directory.root)
+
+
+def _facts(ledger: Ledger, workers: Sequence[Worker]) -> dict[str, Any]:
+    """What run.json's `images` learns from the clean passes."""
+    seen = [image for worker in workers for image in worker.seen]
+    resized = [worker.resized for worker in workers if worker.resized is not None]
+    return {
+        "resized": resized[0] | {"count": sum(r["count"] for r in resized)} if resized else None,
+        "selected": seen if set(ledger.clean) - set(seen) else None,
+    }
+
+
+def _time_spent(
+    config: AuditConfig, stream: ImageStream, finished: Sequence[Worker]
+) -> dict[str, Any] | None:
+    """What a time budget left of the images; raises NoVerdictError where that is nothing."""
+    if config.time_budget is None:
+        return None
+    if not finished:
+        raise NoVerdictError(
+            f"the time budget of {shown_duration(config.time_budget)} was over before the first "
+            f"{BLOCK} images were through",
+            "give it more time, or fewer attacks; --resume goes on with what was finished",
+        )
+    seen = sum(len(worker.seen) for worker in finished)
+    return {"seconds": config.time_budget, "images": seen, "of": max(seen, stream.count)}
 
 
 @contextmanager
@@ -255,6 +324,7 @@ def _describe(
             "batch_size": engine.batch_size,
             "compiled": bench.compiled,
             "command": config.command,
+            "shard": config.shard,
             "save_images": config.save_images,
             "only_fooled": config.only_fooled,
             "surrogate": surrogate and surrogate["sha256"],
@@ -265,6 +335,9 @@ def _describe(
         "images": {
             "root": str(bench.folder.root),
             "count": len(bench.folder.refs),
+            "listing": listing(ref.path for ref in bench.folder.refs),
+            "shard": config.shard,
+            "time_budget": None,
             "per_class": _per_class(bench),
             "labels": bench.folder.label_source,
             "skipped": [

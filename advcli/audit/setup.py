@@ -15,6 +15,7 @@ import numpy as np
 
 from advcli.audit import soundness
 from advcli.audit.plan import AuditConfig
+from advcli.audit.shards import shard_of
 from advcli.engine.run import auto_batch_size, halved, rounded_batch
 from advcli.errors import UsageError
 from advcli.images.folder import ImageFolder, check_classes, open_folder
@@ -212,6 +213,7 @@ def stream_of(config: AuditConfig, folder: ImageFolder, shape: tuple[int, int, i
         shape,
         limit=config.limit,
         seed=config.seed,
+        shard=shard_of(config),
         resize=config.resize,
         resample=config.resample,
         exif=config.exif,

@@ -133,6 +133,8 @@ def _images(run: dict[str, Any], ledger: Ledger, evaluated: int) -> dict[str, An
         "skipped": [*stored["skipped"], *unread],
         "labels": stored["labels"],
         "resized": stored["resized"],
+        "shard": stored.get("shard"),
+        "time_budget": stored.get("time_budget"),
     }
 
 

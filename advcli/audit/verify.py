@@ -225,7 +225,7 @@ class _Checker:
             pixels = self._read(image, file)
             if pixels is not None:
                 yield image, file, pixels
-        config = self._config.model_copy(update={"limit": None})
+        config = self._config.model_copy(update={"limit": None, "shard": None})
         stream = stream_of(config, self._bench.folder, self._bench.input_shape)
         missing = set(elsewhere)
         for loaded in stream.subset(elsewhere):

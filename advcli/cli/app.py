@@ -11,7 +11,7 @@ from advcli import __version__
 
 __all__ = ["COMMANDS", "cli"]
 
-COMMANDS = ("attack", "evaluate", "inspect", "attacks", "report", "verify")
+COMMANDS = ("attack", "evaluate", "inspect", "attacks", "report", "merge", "verify")
 
 _EPILOG = """\b
 Exit codes:

@@ -14,10 +14,14 @@ from click.core import ParameterSource
 __all__ = [
     "EXAMPLES_SETTINGS",
     "audit_options",
+    "gate_options",
     "given_options",
     "images_options",
+    "loading_options",
     "model_options",
     "output_options",
+    "printing_options",
+    "report_options",
     "use_color",
     "variable_of",
 ]
@@ -182,6 +186,38 @@ def images_options(function: F) -> F:
     )(function)
 
 
+def gate_options(function: F) -> F:
+    """What must hold."""
+    return _stacked(
+        click.option(
+            "--fail-under",
+            multiple=True,
+            metavar="[SCOPE=]PERCENT",
+            type=Parsed("GATE", "advcli.audit.gates", "parse_gate", keep_text=True),
+            help="Exit 1 below this robust accuracy: 40, clean=90, pgd=40, pgd@8/255=40, "
+            "linf@8/255=40, corruption=50, class:NAME=30; repeatable. Without a scope: every worst "
+            "case.",
+        ),
+        click.option("--exit-zero", is_flag=True, help="Exit 0 where a gate fails."),
+    )(function)
+
+
+def report_options(function: F) -> F:
+    """Where the figures are written."""
+    return _stacked(
+        click.option(
+            "-r",
+            "--report",
+            "reports",
+            envvar="ADVCLI_REPORT",
+            multiple=True,
+            type=click.Path(path_type=Path),
+            metavar="FILE",
+            help="Write a report: .json, .csv, .md, .junit.xml or .sarif; repeatable.",
+        ),
+    )(function)
+
+
 def audit_options(function: F) -> F:
     """What is run, how, and what must hold."""
     return _stacked(
@@ -271,17 +307,26 @@ def audit_options(function: F) -> F:
             "attacks that contradict one another. full: also attacks some of the images left "
             "standing with more steps, no gradient, the largest budget: about a tenth more work.",
         ),
-        click.option("--allow-chance", is_flag=True, help="Go on although the model only guesses."),
         click.option(
-            "--fail-under",
-            multiple=True,
-            metavar="[SCOPE=]PERCENT",
-            type=Parsed("GATE", "advcli.audit.gates", "parse_gate", keep_text=True),
-            help="Exit 1 below this robust accuracy: 40, clean=90, pgd=40, pgd@8/255=40, "
-            "linf@8/255=40, corruption=50, class:NAME=30; repeatable. Without a scope: every worst "
-            "case.",
+            "--shard",
+            metavar="I/N",
+            type=Parsed("I/N", "advcli.audit.shards", "parse_shard", keep_text=True),
+            help="Only part I of N of the images; `advcli merge` puts the N runs together.",
         ),
-        click.option("--exit-zero", is_flag=True, help="Exit 0 where a gate fails."),
+        click.option(
+            "--time-budget",
+            metavar="DURATION",
+            type=Parsed("DURATION", "advcli.audit.deadline", "parse_duration"),
+            help="End after 90s, 10m or 1h30m: what blocks of random images were through by then "
+            "is the sample that counts.",
+        ),
+        click.option("--allow-chance", is_flag=True, help="Go on although the model only guesses."),
+        gate_options,
+        click.option(
+            "--dry-run",
+            is_flag=True,
+            help="Only say what would be run, with how many model calls and seconds at most.",
+        ),
         click.option(
             "--out",
             type=click.Path(path_type=Path),
@@ -289,16 +334,7 @@ def audit_options(function: F) -> F:
             help="The run directory: journal, summary and images.",
         ),
         click.option("--resume", is_flag=True, help="Go on with the run in --out."),
-        click.option(
-            "-r",
-            "--report",
-            "reports",
-            envvar="ADVCLI_REPORT",
-            multiple=True,
-            type=click.Path(path_type=Path),
-            metavar="FILE",
-            help="Write a report: .json, .csv, .md, .junit.xml or .sarif; repeatable.",
-        ),
+        report_options,
         click.option(
             "--only-fooled", is_flag=True, help="Write only perturbed images that fool the model."
         ),

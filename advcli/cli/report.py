@@ -1,4 +1,4 @@
-"""`advcli report`: a finished run, rendered again; no model is run."""
+"""`advcli report`: a run, rendered again; no model is run."""
 
 from __future__ import annotations
 
@@ -7,22 +7,14 @@ from pathlib import Path
 import click
 
 from advcli.cli.exits import emit
-from advcli.cli.options import EXAMPLES_SETTINGS, printing_options
+from advcli.cli.options import EXAMPLES_SETTINGS, printing_options, report_options
 
 __all__ = ["command"]
 
 
 @click.command("report", context_settings=EXAMPLES_SETTINGS)
 @click.argument("run", type=click.Path(path_type=Path))
-@click.option(
-    "-r",
-    "--report",
-    "reports",
-    multiple=True,
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="Write a report: .json, .csv, .md, .junit.xml or .sarif; repeatable.",
-)
+@report_options
 @click.option("-q", "--quiet", is_flag=True, help="Write the reports, print nothing.")
 @printing_options("table", "json", "csv", "markdown")
 def command(
@@ -33,17 +25,18 @@ def command(
     quiet: bool,
     verbose: bool,
 ) -> int:
-    """Render the finished run in RUN again.
+    """Render the run in RUN again; no model is run.
 
-    Exit 0 whatever the run's own verdict was, which stands in what is rendered; 2 for a folder
-    that holds no finished run.
+    Of a run that was stopped: the attacks that had been through, called suspect. Exit 0 whatever
+    the run's own verdict was, which stands in what is rendered; 2 for a folder that holds no run.
     """
     from advcli.audit.directory import RunDirectory
+    from advcli.audit.unfinished import summary_of
     from advcli.reports.files import check_target, write_report
 
     for report in reports:
         check_target(report)
-    summary = RunDirectory(run).read_summary()
+    summary = summary_of(RunDirectory(run))
     for report in reports:
         write_report(report, summary)
     if not quiet:

@@ -15,6 +15,7 @@ from advcli.cli.exits import Terminated, emit
 from advcli.cli.options import given_options, use_color
 
 if TYPE_CHECKING:
+    from advcli.audit.plan import AuditConfig
     from advcli.errors import NoVerdictError
 
 __all__ = ["check_paths", "rendered", "run_audit", "screen_width"]
@@ -33,12 +34,15 @@ def run_audit(ctx: click.Context, command: str, options: dict[str, Any]) -> int:
 
     for report in options["reports"]:
         check_target(report)
+    dry_run = options.pop("dry_run")
     config = AuditConfig.model_validate(
         {"command": command}
         | {k: _plain(v) for k, v in options.items() if k not in _NOT_CONFIG and v is not None}
     )
     _precheck(config, options)
     out: Path | None = options["out"]
+    if dry_run:
+        return _dry_run(ctx, config, options)
     with make_watcher(options["progress"], options["color"], quiet=options["quiet"]) as watcher:
         from advcli.audit.run import execute
 
@@ -67,6 +71,36 @@ def run_audit(ctx: click.Context, command: str, options: dict[str, Any]) -> int:
     if unwritten is not None:
         raise unwritten
     return int(result.summary["exit_code"])
+
+
+def _dry_run(ctx: click.Context, config: AuditConfig, options: dict[str, Any]) -> int:
+    """Prints what would be run; 0, whatever gates there are."""
+    from advcli.audit.journal import dumps
+    from advcli.cli.progress import make_watcher
+    from advcli.errors import UsageError
+    from advcli.reports.plan import render
+
+    shape = options["output_format"]
+    if shape not in ("table", "json"):
+        raise UsageError(f"--dry-run has no --format {shape}", "leave it away, or say json")
+    with make_watcher(options["progress"], options["color"], quiet=options["quiet"]) as watcher:
+        from advcli.audit.rehearsal import rehearse
+        from advcli.audit.run import prepare
+
+        plan = rehearse(
+            prepare(
+                config,
+                watcher,
+                out=options["out"],
+                resume=options["resume"],
+                given=given_options(ctx),
+            )
+        )
+    if shape == "json":
+        emit(dumps(plan, indent=2) + "\n")
+    else:
+        emit(render(plan, width=screen_width(), color=use_color(options["color"])))
+    return 0
 
 
 def _write_reports(

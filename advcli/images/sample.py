@@ -9,13 +9,35 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from advcli.images.folder import ImageFolder, ImageRef
 
-__all__ = ["hash_order", "select"]
+__all__ = ["WHOLE", "Shard", "hash_order", "select"]
 
 _THREADS = 4
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Shard:
+    """Number `number` of `parts`, from 1: every so many-th image, each in one part."""
+
+    number: int
+    parts: int
+
+    def of(self, items: tuple[T, ...]) -> tuple[T, ...]:
+        """This part of them."""
+        return items[self.number - 1 :: self.parts]
+
+    def share(self, total: int) -> int:
+        """How many of `total` are in this part."""
+        return len(range(self.number - 1, total, self.parts))
+
+
+WHOLE = Shard(1, 1)
 
 
 def select(folder: ImageFolder, limit: int | None, seed: int) -> tuple[ImageRef, ...]:

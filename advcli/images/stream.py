@@ -13,14 +13,14 @@ from collections import deque
 from collections.abc import Collection, Generator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from advcli.images.decode import Exif, ImageReadError, Resample, Resize, decode
 from advcli.images.folder import ImageFolder, ImageRef
-from advcli.images.sample import select
+from advcli.images.sample import WHOLE, Shard, hash_order, select
 
 __all__ = ["ImageStream", "LoadedImage", "pixel_hash"]
 
@@ -52,6 +52,8 @@ def pixel_hash(pixels: NDArray[np.uint8]) -> str:
 class ImageStream:
     """Every image of a folder at one shape, in one order: the folder's, or by hash with a limit.
 
+    Of several shards a stream has its own: every n-th image of that order.
+
     With `limit`, an iteration ends when that many images have decoded; those that failed before
     are yielded too (with `error`), as without a limit. An image that shows something else in a
     later pass than in the first is an error there: its figures would belong to no one image.
@@ -64,6 +66,7 @@ class ImageStream:
         *,
         limit: int | None = None,
         seed: int = 0,
+        shard: Shard = WHOLE,
         resize: Resize = "stretch",
         resample: Resample = "bilinear",
         exif: Exif = "apply",
@@ -74,7 +77,8 @@ class ImageStream:
             raise ValueError(f"limit must be at least 1, not {limit}")
         self.folder = folder
         self.shape = shape
-        self.limit = limit
+        self.shard = shard
+        self.limit = None if limit is None else shard.share(limit)
         self.seed = seed
         self._resize: Resize = resize
         self._resample: Resample = resample
@@ -89,8 +93,13 @@ class ImageStream:
     @property
     def count(self) -> int:
         """How many images decode at most: what a progress bar counts to."""
-        total = len(self.folder.refs)
+        total = self.shard.share(len(self.folder.refs))
         return total if self.limit is None else min(total, self.limit)
+
+    @property
+    def replaces(self) -> bool:
+        """Whether an image that cannot be read makes room for another."""
+        return self.limit is not None and self.limit < self.shard.share(len(self.folder.refs))
 
     def __iter__(self) -> Generator[LoadedImage, None, None]:
         """All images; closing the iterator early stops the decoding too."""
@@ -114,8 +123,34 @@ class ImageStream:
 
     def _order(self) -> tuple[ImageRef, ...]:
         if self._refs is None:
-            self._refs = select(self.folder, self.limit, self.seed)
+            self._refs = self.shard.of(select(self.folder, self.limit, self.seed))
         return self._refs
+
+    def blocks(self, size: int) -> Generator[ImageStream, None, None]:
+        """The same images in the seeded order, `size` at a time: each block, and any number of
+        the first, is a random sample. The last is smaller where the limit wants it."""
+        refs = self.shard.of(hash_order(self.folder.root, self.folder.refs, self.seed))
+        left = self.limit
+        for start in range(0, len(refs), size):
+            if left is not None and left <= 0:
+                return
+            chosen = refs[start : start + (size if left is None else min(size, left))]
+            block = ImageStream(
+                replace(self.folder, refs=chosen),
+                self.shape,
+                resize=self._resize,
+                resample=self._resample,
+                exif=self._exif,
+                threads=self._threads,
+            )
+            yield block
+            if left is not None:
+                left -= block.decoded
+
+    @property
+    def decoded(self) -> int:
+        """How many of the images seen so far could be read."""
+        return sum(not isinstance(seen, str) for seen in self._seen.values())
 
     def _loaded(
         self, refs: tuple[ImageRef, ...], limit: int | None

@@ -22,6 +22,7 @@ __all__ = [
     "legend",
     "percent",
     "resized_note",
+    "sample_note",
     "sparkline",
     "target",
     "verdict",
@@ -250,6 +251,24 @@ def labels_note(summary: dict[str, Any]) -> str:
         "no labels were given: the reference is the model's own prediction on each clean image, "
         "so clean accuracy is 100 % by definition"
     )
+
+
+def sample_note(summary: dict[str, Any]) -> str:
+    """Empty, or that the figures are those of a part of the images."""
+    images = summary["images"]
+    notes = []
+    if images.get("shard"):
+        notes.append(
+            f"shard {images['shard']} of {images['count']} images: `advcli merge` puts all of them "
+            "together"
+        )
+    budget = images.get("time_budget")
+    if budget and budget["images"] < budget["of"]:
+        notes.append(
+            f"{budget['images']} of {budget['of']} images, a random sample, were through when the "
+            f"time budget of {budget['seconds']:g} s was over: --resume goes on with the others"
+        )
+    return "; ".join(notes)
 
 
 def resized_note(summary: dict[str, Any]) -> str:

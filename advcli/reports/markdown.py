@@ -39,7 +39,11 @@ def _lines(summary: dict[str, Any]) -> Iterator[str]:
         f"(sha256 {summary['model']['sha256'][:12]}), preprocessing "
         f"{escaped(summary['model']['preprocessing']['flag'])}; {images['evaluated']} images"
     )
-    notes = [figures.labels_note(summary), figures.resized_note(summary)]
+    notes = [
+        figures.sample_note(summary),
+        figures.labels_note(summary),
+        figures.resized_note(summary),
+    ]
     if images["skipped"]:
         notes.append(f"{len(images['skipped'])} file(s) were skipped")
     for note in filter(None, notes):

@@ -185,7 +185,11 @@ def _remarks(summary: dict[str, Any]) -> list[Text]:
         for finding in summary["soundness"]["findings"]
         if finding["verdict"] != "ok"
     ]
-    notes = [figures.labels_note(summary), figures.resized_note(summary)]
+    notes = [
+        figures.sample_note(summary),
+        figures.labels_note(summary),
+        figures.resized_note(summary),
+    ]
     skipped = summary["images"]["skipped"]
     if skipped:
         first = skipped[0]

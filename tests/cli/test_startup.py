@@ -119,7 +119,7 @@ def test_no_arguments_show_the_help_and_refuse() -> None:
 
 
 def test_what_is_not_built_is_unknown() -> None:
-    for option in ("--dry-run", "--baseline", "--shard", "--time-budget", "--config"):
+    for option in ("--ray", "--workers"):
         code, _, err, _ = child("evaluate", M, FOLDER, option)
         assert code == 2
         assert "No such option" in err

@@ -1,0 +1,72 @@
+"""`advcli merge`: the runs of all shards as one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from advcli.cli.exits import emit
+from advcli.cli.options import (
+    EXAMPLES_SETTINGS,
+    gate_options,
+    given_options,
+    printing_options,
+    report_options,
+)
+
+__all__ = ["command"]
+
+
+@click.command("merge", context_settings=EXAMPLES_SETTINGS)
+@click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option(
+    "--out",
+    required=True,
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Where the whole run goes: a new or an empty folder.",
+)
+@gate_options
+@report_options
+@printing_options("table", "json", "csv", "markdown")
+@click.pass_context
+def command(
+    ctx: click.Context,
+    runs: tuple[Path, ...],
+    out: Path,
+    fail_under: tuple[str, ...],
+    exit_zero: bool,
+    reports: tuple[Path, ...],
+    output_format: str,
+    color: str,
+    verbose: bool,
+) -> int:
+    """Put the RUNS of all shards (--shard 1/N to N/N) together into one run.
+
+    Refused (exit 2) where a shard is missing, twice or unfinished, where one was computed with
+    other options, or where an image is in none or in two of them. The gates are those of the runs
+    unless others are given; the exit code is the verdict's.
+
+    \b
+    advcli evaluate model.h5 test/ --shard 1/2 --out part-1
+    advcli evaluate model.h5 test/ --shard 2/2 --out part-2
+    advcli merge part-1 part-2 --out whole --fail-under 40
+    """
+    from advcli.audit.merge import merge_runs
+    from advcli.cli.running import rendered
+    from advcli.reports.files import check_target, write_report
+
+    for report in reports:
+        check_target(report)
+    given = given_options(ctx)
+    summary = merge_runs(
+        runs,
+        out,
+        fail_under=fail_under if "fail_under" in given else None,
+        exit_zero=exit_zero if "exit_zero" in given else None,
+    )
+    for report in reports:
+        write_report(report, summary)
+    emit(rendered(summary, output_format, color))
+    return int(summary["exit_code"])
