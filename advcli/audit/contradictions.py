@@ -24,7 +24,7 @@ _IMAGES = 3
 _P_VALUE = 0.01
 _CASCADE_SHARE = 0.002  # AutoAttack's, of Square at its end
 _LOSS_SHARE = 0.1  # on honest models a margin loss fools a few per cent more
-_GRADIENTS = 10  # fewer make no search: one step may well miss what a thousand queries find
+_GRADIENTS = 30  # fewer make no search: a few steps may well miss what a thousand queries find
 
 Fooled = dict[str, bool]  # image -> whether one of some attacks fooled it
 
