@@ -56,8 +56,7 @@ def _finished(run: dict[str, Any], ledger: Ledger) -> tuple[list[Phase], list[st
     done: list[Phase] = []
     left_out: list[str] = []
     for phase in phases:
-        open_before = phase.cascade and bool(left_out)  # nobody knows what stands before it
-        if open_before or not ledger.clean or missing(ledger, [*done, phase]):
+        if not ledger.clean or missing(ledger, [*done, phase]):
             left_out.append(phase.spec)
         else:
             done.append(phase)

@@ -125,7 +125,6 @@ def test_what_is_not_built_is_unknown() -> None:
         assert "No such option" in err
 
 
-
 def test_the_catalogue_needs_no_tensorflow() -> None:
     for args in (["attacks"], ["attacks", "pgd"], ["attacks", "--format", "json"]):
         code, out, err, loaded = child(*args)
