@@ -11,13 +11,14 @@ import tempfile
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from advcli.audit import resume as resuming
 from advcli.audit.directory import RunDirectory
 from advcli.audit.fitting import check_enough, check_generator, records
+from advcli.audit.gallery import Keeper, Picture, pictures
 from advcli.audit.gates import check_classes, check_planned, parse_gate
 from advcli.audit.meter import Watcher
 from advcli.audit.natural import NaturalPhase, draft_natural, merged_natural, missing_natural
@@ -53,10 +54,11 @@ __all__ = ["Result", "execute"]
 
 @dataclass(frozen=True)
 class Result:
-    """A finished run: its summary, and its directory if it was kept."""
+    """A finished run: its summary, its directory if it was kept, its pictures if asked for."""
 
     summary: dict[str, Any]
     directory: Path | None
+    gallery: tuple[Picture, ...] = ()
 
 
 def execute(
@@ -67,6 +69,7 @@ def execute(
     resume: bool = False,
     given: frozenset[str] = frozenset(),
     command_line: str = "",
+    gallery: bool = False,
 ) -> Result:
     """Runs an audit.
 
@@ -74,6 +77,7 @@ def execute(
     - `out`: the run directory; without one nothing is kept.
     - `resume`: go on with the run in `out`, if there is one. `given` are then the names of the
       options that the user stated; the others come from the run.
+    - `gallery`: keep a few pictures for a report that shows them.
 
     Raises an AdvcliError (exit 2) before anything is written, NoVerdictError (exit 3) after.
     """
@@ -155,7 +159,10 @@ def execute(
         if earlier is not None and kept.read_run() != earlier:
             raise RunError("another process has changed this run meanwhile", "try again")
         keep = directory is not None
-        return _work(config, bench, phases, target, engine, run, kept, watcher, keep=keep)
+        result = _work(
+            config, bench, phases, target, engine, run, kept, watcher, keep=keep, gallery=gallery
+        )
+        return replace(result, gallery=pictures(kept) if gallery else ())
 
 
 def _work(
@@ -169,12 +176,16 @@ def _work(
     watcher: Watcher,
     *,
     keep: bool,
+    gallery: bool,
 ) -> Result:
     ledger = directory.ledger()
     natural = [NaturalPhase.from_dict(stored) for stored in run["natural"]]
     stream = stream_of(config, bench.folder, bench.input_shape)
     with directory.journal() as journal:
-        worker = Worker(config, engine, stream, directory, journal, ledger, watcher)
+        keeper = (
+            Keeper(directory, bench.classifier, stream, ledger, config.seed) if gallery else None
+        )
+        worker = Worker(config, engine, stream, directory, journal, ledger, watcher, keeper)
         fresh = not directory.holds_run
         if fresh:
             directory.write_run(run)

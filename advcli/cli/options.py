@@ -288,7 +288,7 @@ def audit_options(function: F) -> F:
             multiple=True,
             type=click.Path(path_type=Path),
             metavar="FILE",
-            help="Write a report: .json, .csv, .md, .junit.xml or .sarif; repeatable.",
+            help="Write a report: .html, .md, .csv, .json, .junit.xml or .sarif; repeatable.",
         ),
         click.option(
             "--only-fooled", is_flag=True, help="Write only perturbed images that fool the model."

@@ -21,7 +21,7 @@ __all__ = ["command"]
     multiple=True,
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="Write a report: .json, .csv, .md, .junit.xml or .sarif; repeatable.",
+    help="Write a report: .html, .md, .csv, .json, .junit.xml or .sarif; repeatable.",
 )
 @click.option("-q", "--quiet", is_flag=True, help="Write the reports, print nothing.")
 @printing_options("table", "json", "csv", "markdown")
@@ -39,13 +39,16 @@ def command(
     that holds no finished run.
     """
     from advcli.audit.directory import RunDirectory
-    from advcli.reports.files import check_target, write_report
+    from advcli.audit.gallery import pictures
+    from advcli.reports.files import check_target, shows_pictures, write_report
 
     for report in reports:
         check_target(report)
-    summary = RunDirectory(run).read_summary()
+    directory = RunDirectory(run)
+    summary = directory.read_summary()
+    gallery = pictures(directory) if any(map(shows_pictures, reports)) else ()
     for report in reports:
-        write_report(report, summary)
+        write_report(report, summary, gallery)
     if not quiet:
         from advcli.cli.running import rendered
 

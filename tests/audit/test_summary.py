@@ -13,7 +13,7 @@ from .support import answer, clean, phase, run_of, summary_of
 TOP = [
     "schema_version", "advcli_version", "verdict", "exit_code", "model", "images", "pixels",
     "clean", "attacks", "worst_case", "curve", "natural", "natural_means", "per_class",
-    "soundness", "gates", "engine", "provenance",
+    "confusion", "soundness", "gates", "engine", "provenance",
 ]
 ROW = [
     "attack", "options", "norm", "eps", "robust_accuracy", "success_rate", "robust", "broken",
