@@ -199,9 +199,9 @@ def _y(share: float) -> float:
 
 
 def _ticks(budgets: Sequence[float], end: float) -> list[tuple[float, str]]:
-    """As many budgets as can be read beside one another; the last one always."""
-    chosen = [end]
-    for eps in reversed(budgets):
-        if _x(chosen[-1], end) - _x(eps, end) >= _TICK:
+    """As many budgets as can be read beside one another; the first and the last always."""
+    chosen = list(budgets[:1])
+    for eps in budgets[1:-1]:
+        if _x(eps, end) - _x(chosen[-1], end) >= _TICK <= _x(end, end) - _x(eps, end):
             chosen.append(eps)
-    return [(_x(eps, end), _eps(eps)) for eps in reversed(chosen)]
+    return [(_x(eps, end), _eps(eps)) for eps in (*chosen, end)]

@@ -28,6 +28,7 @@ __all__ = ["Figure", "render"]
 _MANY_CLASSES = 30  # above, the table shows the weakest and folds the rest
 _WEAKEST = 15
 _TILES = 4
+_NAME_COLUMNS = 22
 _WORDS = {"pass": "PASS", "fail": "FAIL", "inconclusive": "INCONCLUSIVE", "none": "NO VERDICT"}
 
 
@@ -97,7 +98,7 @@ def _context(summary: dict[str, Any], gallery: Sequence[Picture]) -> dict[str, A
         "charts": html_chart.charts(summary),
         "frame": html_chart.FRAME,
         "percent": read.percent,
-        "clean": _clean(read),
+        "clean": _clean(summary, read),
         "groups": list(_groups(summary, read)),
         "fooled": "fooled" if figures.target(summary) is None else "hits",
         "errors": any(row["errors"] for row in summary["attacks"])
@@ -114,8 +115,15 @@ def _context(summary: dict[str, Any], gallery: Sequence[Picture]) -> dict[str, A
         "shots": html_pictures.shots(gallery, names, targeted=figures.target(summary) is not None),
         "provenance": list(_provenance(summary)),
         "skipped": summary["images"]["skipped"],
+        "attack_names": [row["attack"] for row in summary["attacks"]],
+        "name_width": _name_width,
         "sentence_case": lambda text: text[:1].upper() + text[1:],
     }
+
+
+def _name_width(names: Iterable[str]) -> str:
+    """A column as wide as its names, where they are no wider than can be afforded, as CSS."""
+    return f"{min(max(map(len, map(printable, names)), default=0), _NAME_COLUMNS) + 1}ch"
 
 
 def _facts(summary: dict[str, Any], read: _Reader) -> dict[str, Any]:
@@ -148,16 +156,15 @@ def _tiles(summary: dict[str, Any], read: _Reader) -> Iterator[dict[str, Any]]:
     for i, mean in enumerate(summary["natural_means"]):
         name = mean["attack"].partition(":")[0]
         yield tile(f"{name}, mean", f"/natural_means/{i}", "accuracy")
-    if not worst:
-        rows = sorted(
-            (r["robust_accuracy"], i)
-            for i, r in enumerate(summary["attacks"])
-            if r["robust_accuracy"] is not None
-        )
-        for _, i in rows[:1]:
-            row = summary["attacks"][i]
-            name = f"{row['attack']}, {figures.budget(row['norm'], row['eps'])}"
-            yield tile(f"robust under {name}", f"/attacks/{i}")
+    rows = [(row["robust_accuracy"], i, row) for i, row in enumerate(summary["attacks"])]
+    for _, i, row in rows:
+        if row["norm"] is None:
+            yield tile(f"robust under {row['attack']}", f"/attacks/{i}")
+    known = [row for row in rows if row[0] is not None and row[2]["norm"] is not None]
+    if known and not worst:
+        _, i, row = min(known, key=lambda found: found[:2])
+        name = f"{row['attack']}, {figures.budget(row['norm'], row['eps'])}"
+        yield tile(f"robust under {name}", f"/attacks/{i}")
 
 
 def _bar(summary: dict[str, Any], at: str, figure: str) -> dict[str, float] | None:
@@ -199,14 +206,12 @@ def _gate_note(gate: dict[str, Any]) -> str:
     return "; ".join(parts)
 
 
-def _clean(read: _Reader) -> dict[str, Any]:
+def _clean(summary: dict[str, Any], read: _Reader) -> dict[str, Any]:
     return {
         "robust": read.percent("/clean/accuracy"),
         "ci": read.interval("/clean/ci95"),
         "errors": read.count("/clean/errors"),
-        "total": read.count("/clean/total"),
-        "correct": read.count("/clean/correct"),
-        "bar": _bar(read._summary, "/clean", "accuracy"),
+        "bar": _bar(summary, "/clean", "accuracy"),
     }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import select
@@ -33,10 +34,11 @@ class Page:
         self._read, from_browser = os.pipe()
 
         def descriptors() -> None:
-            # 3 and 4 may be one of the two themselves, so both are first moved out of the way
-            high = os.dup(to_browser), os.dup(from_browser)
-            spare = [fd for fd in high if fd > 4] == list(high)
-            assert spare
+            # what the protocol wants; copies far up first, since 3 or 4 may be one of the two
+            high = (
+                fcntl.fcntl(to_browser, fcntl.F_DUPFD, 10),
+                fcntl.fcntl(from_browser, fcntl.F_DUPFD, 10),
+            )
             os.dup2(high[0], 3)
             os.dup2(high[1], 4)
 
