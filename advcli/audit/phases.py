@@ -100,8 +100,6 @@ class Worker:
             finally:
                 self._drain(wait=True)
         self._watcher.end()
-        if self._keeper is not None:
-            self._keeper.begin(set(self._seen))
 
     def images_facts(self) -> dict[str, Any]:
         """What run.json's `images` learns from the clean pass."""
@@ -207,6 +205,11 @@ class Worker:
         """Before the first attack; see `Fitter.check` for what it raises."""
         for phase in phases:
             self._fitter.check(phase, set(self._seen))
+
+    def begin_gallery(self) -> None:
+        """Chooses the pictures that are kept, if any are; before the first attack."""
+        if self._keeper is not None:
+            self._keeper.begin(set(self._seen))
 
     def _runner(self, phase: Phase, selected: set[str]) -> Runner:
         """The way from subjects to outcomes; a fitted attack learns before it is returned."""

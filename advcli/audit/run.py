@@ -197,6 +197,7 @@ def _work(
             if fresh:
                 directory.discard()
             raise
+        worker.begin_gallery()
         run["images"] |= worker.images_facts()
         directory.summary_file.unlink(missing_ok=True)
         directory.write_run(run)

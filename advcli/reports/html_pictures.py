@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+from markupsafe import Markup
 from PIL import Image
 
 from advcli.reports import figures
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["Shot", "shots"]
 
 _MOST = 12  # on a page, of attacks and of natural threats each
-_SIDE = 256  # pixels of the longer side; larger pictures are scaled down
+_SIDE = 160  # pixels of the longer side, as large as the page shows them; the rest is weight
 _TOLERANCE = 1 + 1e-6
 
 
@@ -174,4 +175,5 @@ def _address(
         image = image.resize(size, resample)
     data = io.BytesIO()
     image.save(data, "PNG", optimize=True)
-    return "data:image/png;base64," + base64.b64encode(data.getvalue()).decode()
+    encoded = base64.b64encode(data.getvalue()).decode()
+    return Markup("data:image/png;base64,") + encoded
