@@ -29,6 +29,7 @@ _MANY_CLASSES = 30  # above, the table shows the weakest and folds the rest
 _WEAKEST = 15
 _TILES = 4
 _NAME_COLUMNS = 22
+_CLEAN = "none (clean)"
 _WORDS = {"pass": "PASS", "fail": "FAIL", "inconclusive": "INCONCLUSIVE", "none": "NO VERDICT"}
 
 
@@ -82,6 +83,7 @@ def _context(summary: dict[str, Any], gallery: Sequence[Picture]) -> dict[str, A
     names = summary["model"]["classes"]
     classes = list(_classes(summary, read))
     findings = summary["soundness"]["findings"]
+    rows = [summary["clean"], *summary["attacks"], *summary["natural"]]
     return {
         "name": PurePath(summary["model"]["path"]).name,
         "verdict": summary["verdict"],
@@ -101,8 +103,7 @@ def _context(summary: dict[str, Any], gallery: Sequence[Picture]) -> dict[str, A
         "clean": _clean(summary, read),
         "groups": list(_groups(summary, read)),
         "fooled": "fooled" if figures.target(summary) is None else "hits",
-        "errors": any(row["errors"] for row in summary["attacks"])
-        or bool(summary["clean"]["errors"]),
+        "errors": sum(row["errors"] for row in rows),
         "legend": figures.legend(summary),
         "attack_notes": _attack_notes(summary),
         "budgets": [figures.budget(r["norm"], r["eps"]) for r in summary["worst_case"]],
@@ -115,7 +116,8 @@ def _context(summary: dict[str, Any], gallery: Sequence[Picture]) -> dict[str, A
         "shots": html_pictures.shots(gallery, names, targeted=figures.target(summary) is not None),
         "provenance": list(_provenance(summary)),
         "skipped": summary["images"]["skipped"],
-        "attack_names": [row["attack"] for row in summary["attacks"]],
+        "attack_names": [_CLEAN, *(row["attack"] for row in summary["attacks"])],
+        "clean_name": _CLEAN,
         "name_width": _name_width,
         "sentence_case": lambda text: text[:1].upper() + text[1:],
     }
