@@ -217,7 +217,9 @@ def _kept(directory: RunDirectory) -> Iterator[dict[str, Any]]:
     index = directory.root / _INDEX
     for line in index.read_bytes().splitlines() if index.is_file() else ():
         with suppress(ValueError):  # torn by a crash
-            yield json.loads(line)
+            facts = json.loads(line)
+            if isinstance(facts, dict) and facts.keys() >= {*_FACTS, "clean", "adversarial"}:
+                yield facts
 
 
 def _written(directory: RunDirectory, run: dict[str, Any]) -> Iterator[dict[str, Any]]:

@@ -41,7 +41,7 @@ class Shot:
     name: str
     threat: str
     outcome: str
-    fooled: bool
+    status: str
     label: str
     before: Said
     after: Said
@@ -52,10 +52,9 @@ class Shot:
     adversarial: str
     width: int
     height: int
-    facts: dict[str, Any]
 
 
-def shots(gallery: Sequence[Picture], names: Sequence[str], *, targeted: bool) -> list[Shot]:
+def shots(summary: dict[str, Any], gallery: Sequence[Picture]) -> list[Shot]:
     """One per image: the smallest budget that broke it, else the last attack that was tried.
 
     Where a run has several norms the images take turns, and so with natural threats.
@@ -70,7 +69,7 @@ def shots(gallery: Sequence[Picture], names: Sequence[str], *, targeted: bool) -
             groups = list(dict.fromkeys(picture.facts[group] for picture in mine))
             chosen = groups[turn % len(groups)]
             found.append(_telling([p for p in mine if p.facts[group] == chosen]))
-    return [_shot(picture, names, targeted=targeted) for picture in found]
+    return [_shot(picture, summary) for picture in found]
 
 
 def _telling(pictures: Sequence[Picture]) -> Picture:
@@ -88,19 +87,19 @@ def _distance(facts: dict[str, Any]) -> float | None:
     return found
 
 
-def _shot(picture: Picture, names: Sequence[str], *, targeted: bool) -> Shot:
-    facts = picture.facts
+def _shot(picture: Picture, summary: dict[str, Any]) -> Shot:
+    facts, names = picture.facts, summary["model"]["classes"]
     adversarial, label = facts["adversarial_prediction"], facts["label"]
     height, width = picture.clean.shape[:2]
     scale = min(1.0, _SIDE / max(height, width))
     size = max(1, round(width * scale)), max(1, round(height * scale))
     difference, factor = _difference(picture.clean, picture.adversarial)
-    lost = adversarial is not None and adversarial != label
+    outcome, status = _outcome(facts, summary)
     return Shot(
         name=facts["image"],
         threat=_threat(facts),
-        outcome=_outcome(facts, lost=lost, targeted=targeted),
-        fooled=lost,
+        outcome=outcome,
+        status=status,
         label=_name(label, names),
         before=_answer(facts["clean_prediction"], facts["clean_confidence"], names),
         after=_answer(adversarial, facts["adversarial_confidence"], names),
@@ -111,7 +110,6 @@ def _shot(picture: Picture, names: Sequence[str], *, targeted: bool) -> Shot:
         adversarial=_address(picture.adversarial, size),
         width=size[0],
         height=size[1],
-        facts=facts,
     )
 
 
@@ -126,12 +124,18 @@ def _threat(facts: dict[str, Any]) -> str:
     return f"{facts['attack']},{at}{eps}" if at or eps else str(facts["attack"])
 
 
-def _outcome(facts: dict[str, Any], *, lost: bool, targeted: bool) -> str:
-    if targeted and facts["success"]:
-        return "target hit"
-    if targeted and lost:
-        return "label lost, target missed"
-    return "fooled" if lost else "withstood"
+def _outcome(facts: dict[str, Any], summary: dict[str, Any]) -> tuple[str, str]:
+    """What became of the image, and the verdict that it is coloured as."""
+    prediction = facts["adversarial_prediction"]
+    lost = prediction is not None and prediction != facts["label"]
+    rows = (row for row in summary["attacks"] if row["norm"] == facts["norm"])
+    largest = max((row["eps"] for row in rows if row["eps"] is not None), default=math.inf)
+    far = facts["norm"] and facts["eps"] is None and (_distance(facts) or 0) > largest * _TOLERANCE
+    if lost and far:
+        return "fooled, but beyond every eps", "note"
+    if figures.target(summary) is not None and lost:
+        return "target hit" if facts["success"] else "label lost, target missed", "fail"
+    return ("fooled", "fail") if lost else ("withstood", "pass")
 
 
 def _answer(prediction: int | None, confidence: float | None, names: Sequence[str]) -> Said:

@@ -113,7 +113,7 @@ def _context(summary: dict[str, Any], gallery: Sequence[Picture]) -> dict[str, A
         "grids": list(_grids(summary, read)),
         "searches": list(_searches(summary, read)),
         "searches_note": getattr(natural.searches(summary), "note", ""),
-        "shots": html_pictures.shots(gallery, names, targeted=figures.target(summary) is not None),
+        "shots": html_pictures.shots(summary, gallery),
         "provenance": list(_provenance(summary)),
         "skipped": summary["images"]["skipped"],
         "attack_names": [_CLEAN, *(row["attack"] for row in summary["attacks"])],

@@ -454,7 +454,7 @@ def pixels_of(address: str) -> np.ndarray:
 def test_the_perturbation_fills_the_range(channels: int) -> None:
     before, after = grey(100, channels), grey(100, channels)
     after[0, 0], after[1, 1], after[2, 2] = 108, 92, 104
-    (shot,) = html_pictures.shots([picture("a", before, after)], ["x", "y"], targeted=False)
+    (shot,) = html_pictures.shots(rich(), [picture("a", before, after)])
     drawn = pixels_of(shot.difference)
     assert drawn.shape == ((4, 4) if channels == 1 else (4, 4, 3))
     assert shot.factor == "15.9"
@@ -465,16 +465,16 @@ def test_the_perturbation_fills_the_range(channels: int) -> None:
     np.testing.assert_array_equal(
         pixels_of(shot.adversarial), after[..., 0] if channels == 1 else after
     )
-    assert (shot.before, shot.after) == (("x", "75.0 %"), ("y", "50.0 %"))
+    assert (shot.before, shot.after) == (("c0", "75.0 %"), ("c1", "50.0 %"))
 
 
 def test_no_change_is_said_and_large_pictures_shrink() -> None:
     large = np.zeros((300, 600, 3), np.uint8)
-    (shot,) = html_pictures.shots([picture("a", large, large)], [], targeted=False)
+    (shot,) = html_pictures.shots(rich(), [picture("a", large, large)])
     assert shot.factor == ""
     assert set(np.unique(pixels_of(shot.difference))) == {128}
     assert pixels_of(shot.clean).shape == (80, 160, 3)
-    assert (shot.label, shot.after.name) == ("0", "1")
+    assert (shot.label, shot.after.name) == ("c0", "c1")
 
 
 def test_each_image_shows_the_smallest_budget_that_broke_it() -> None:
@@ -490,13 +490,17 @@ def test_each_image_shows_the_smallest_budget_that_broke_it() -> None:
         *rows("stood", {0.1: False, 0.25: False}, adversarial_prediction=0),
     ]
     gallery += [picture("search", grey(1), grey(2), eps=None, attack="fmn")]
-    found = html_pictures.shots(gallery, [], targeted=False)
+    found = html_pictures.shots(rich(), gallery)
     assert [shot.threat for shot in found] == ["fgsm, linf 0.25", "pgd, linf 0.25", "fmn, linf"]
     assert [shot.outcome for shot in found] == ["fooled", "withstood", "fooled"]
     many = [picture(f"{i}", grey(1), grey(2)) for i in range(30)]
-    assert len(html_pictures.shots(many, [], targeted=False)) == 12
-    (aimed,) = html_pictures.shots([picture("a", grey(1), grey(2))], [], targeted=True)
-    assert aimed.outcome == "target hit"
+    assert len(html_pictures.shots(rich(), many)) == 12
+    (aimed,) = html_pictures.shots(targeted(), [picture("a", grey(1), grey(2))])
+    assert (aimed.outcome, aimed.status) == ("target hit", "fail")
+    distance = dict.fromkeys(("linf", "l2"), 9 / 255)
+    far = picture("a", grey(1), grey(2), eps=None, attack="cw", distance=distance)
+    (beyond,) = html_pictures.shots(rich(), [far])
+    assert (beyond.outcome, beyond.status) == ("fooled, but beyond every eps", "note")
 
 
 def test_a_run_without_pictures_says_how_to_have_them() -> None:
