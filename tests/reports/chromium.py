@@ -8,8 +8,8 @@ import os
 import select
 import shutil
 import subprocess
-import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self
 
@@ -27,31 +27,22 @@ def found() -> str | None:
 class Page:
     """One tab. `events` are all that the browser said on its own, oldest first."""
 
-    def __init__(self, seconds: float = 90) -> None:
+    def __init__(self, profile: Path, seconds: float = 90) -> None:
         self._ends = time.monotonic() + seconds
-        self._folder = tempfile.mkdtemp(prefix="advcli-chromium-")
         to_browser, self._write = os.pipe()
         self._read, from_browser = os.pipe()
-
-        def descriptors() -> None:
-            # what the protocol wants; copies far up first, since 3 or 4 may be one of the two
-            high = (
-                fcntl.fcntl(to_browser, fcntl.F_DUPFD, 10),
-                fcntl.fcntl(from_browser, fcntl.F_DUPFD, 10),
-            )
-            os.dup2(high[0], 3)
-            os.dup2(high[1], 4)
-
+        ends = [fcntl.fcntl(end, fcntl.F_DUPFD, 10) for end in (to_browser, from_browser)]
+        # the protocol reads descriptor 3 and writes 4
+        moved = f'exec "$@" 3<&{ends[0]} 4>&{ends[1]}'
         self._browser = subprocess.Popen(
-            [str(found()), *FLAGS, f"--user-data-dir={self._folder}", "about:blank"],
+            ["bash", "-c", moved, "bash", str(found()), *FLAGS, f"--user-data-dir={profile}"],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
-            close_fds=False,
-            preexec_fn=descriptors,
+            pass_fds=ends,
         )
-        os.close(to_browser)
-        os.close(from_browser)
+        for end in (to_browser, from_browser, *ends):
+            os.close(end)
         self._left = b""
         self._number = 0
         self._session: str | None = None
@@ -103,8 +94,13 @@ class Page:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._browser.kill()
-        self._browser.wait()
+        self._session = None
+        with suppress(OSError, TimeoutError):
+            self("Browser.close")
+        try:
+            self._browser.wait(10)
+        except subprocess.TimeoutExpired:
+            self._browser.kill()
+            self._browser.wait()
         os.close(self._write)
         os.close(self._read)
-        shutil.rmtree(self._folder, ignore_errors=True)

@@ -518,7 +518,7 @@ def test_a_browser_shows_it_and_asks_for_nothing(tmp_path: Path) -> None:
     summary = json.loads(json.dumps(summary))
     file = tmp_path / "report.html"
     file.write_text(render(summary, gallery), encoding="utf-8")
-    with chromium.Page() as page:
+    with chromium.Page(tmp_path / "profile") as page:
         page(
             "Emulation.setDeviceMetricsOverride",
             width=390,
