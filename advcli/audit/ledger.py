@@ -47,7 +47,8 @@ class Answer(NamedTuple):
     """One attack line. `success`: the attack's goal was met. `lost`: the label was not kept (the
     same, unless the attack is targeted). `distance` is in the phase's norm.
 
-    `stalled`: the gradient was exactly zero in more than half of the gradient steps.
+    `prediction` is the model's own at the point that was found. `stalled`: the gradient was exactly
+    zero in more than half of the gradient steps.
     """
 
     success: bool
@@ -58,6 +59,7 @@ class Answer(NamedTuple):
     error: bool = False
     forwards: int = 0
     gradients: int = 0
+    prediction: int | None = None
 
     def broken_at(self, eps: float | None, *, minimum: bool) -> bool:
         """Whether the image counts as fooled at `eps` (None: a threat without a norm)."""
@@ -125,6 +127,7 @@ class Ledger:
             error=line["error"] is not None,
             forwards=line["forwards"],
             gradients=line["gradients"],
+            prediction=line["adversarial_prediction"],
         )
         answers[image] = answer
         if key[2] is not None:
@@ -145,7 +148,10 @@ class Ledger:
                 fooled = fooled or answer
             elif fooled is not None:
                 self.answers[known][image] = answer._replace(
-                    success=True, lost=fooled.lost, distance=fooled.distance
+                    success=True,
+                    lost=fooled.lost,
+                    distance=fooled.distance,
+                    prediction=fooled.prediction,
                 )
 
     def _key(self, attack: str, norm: str | None, eps: float | None) -> _Key:

@@ -22,6 +22,7 @@ from advcli.threats.corruptions import BENCHMARK
 
 if TYPE_CHECKING:
     from advcli.audit.directory import RunDirectory
+    from advcli.audit.gallery import Keeper
     from advcli.audit.ledger import Ledger
     from advcli.audit.meter import Watcher
     from advcli.audit.plan import AuditConfig
@@ -126,6 +127,7 @@ def natural_pass(
     watcher: Watcher,
     record: _Record,
     drain: Callable[[], None],
+    keeper: Keeper | None = None,
 ) -> dict[str, float] | None:
     """Asks what the journal does not know yet; returns the seconds, None where nothing was."""
     from advcli.images.writer import ImageWriter
@@ -148,6 +150,8 @@ def natural_pass(
             subjects = _subjects(todo, stream, ledger, failed)
             for outcome in transformer.run(phase.attack, subjects):
                 line = natural_line(phase, outcome)
+                if keeper is not None:
+                    keeper.take_natural(line, outcome.point, phase.attack.questions())
                 future = None
                 wanted = outcome.success or not (config.only_fooled or outcome.nonfinite)
                 if writes and wanted:
@@ -158,6 +162,8 @@ def natural_pass(
                 watcher.advance(len(todo) * answered / asked, None)
     finally:
         drain()
+    if keeper is not None:
+        keeper.flush()
     watcher.end()
     stats = transformer.stats
     return {

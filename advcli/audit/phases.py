@@ -13,6 +13,7 @@ import numpy as np
 from advcli.attacks.fitted import FittedAttack
 from advcli.audit.directory import RunDirectory
 from advcli.audit.fitting import Fitter
+from advcli.audit.gallery import Keeper
 from advcli.audit.journal import Journal, read_lines
 from advcli.audit.ledger import Ledger
 from advcli.audit.lines import Line, clean_line, failed_line, outcome_line
@@ -47,6 +48,7 @@ class Worker:
         journal: Journal,
         ledger: Ledger,
         watcher: Watcher,
+        keeper: Keeper | None = None,
     ) -> None:
         self._config = config
         self._engine = engine
@@ -55,6 +57,7 @@ class Worker:
         self._journal = journal
         self._ledger = ledger
         self._watcher = watcher
+        self._keeper = keeper
         self._writes = config.command == "attack" or config.save_images
         self._suffix = ".npy" if config.pixels == "float" else ".png"
         self._pending: deque[tuple[Future[str] | None, Line]] = deque()
@@ -201,12 +204,19 @@ class Worker:
                 "model_seconds": stats.model_seconds,
                 "images": meter.done,
             }
+        if self._keeper is not None:
+            self._keeper.flush()
         self._watcher.end()
 
     def check(self, phases: tuple[Phase, ...]) -> None:
         """Before the first attack; see `Fitter.check` for what it raises."""
         for phase in phases:
             self._fitter.check(phase, set(self._seen))
+
+    def begin_gallery(self) -> None:
+        """Chooses the pictures that are kept, if any are; before the first attack."""
+        if self._keeper is not None:
+            self._keeper.begin(set(self._seen))
 
     def _runner(self, phase: Phase, selected: set[str]) -> Runner:
         """The way from subjects to outcomes; a fitted attack learns before it is returned."""
@@ -251,6 +261,8 @@ class Worker:
 
     def _take(self, phase: Phase, outcome: Outcome, writer: ImageWriter) -> None:
         line = outcome_line(phase, outcome)
+        if self._keeper is not None:
+            self._keeper.take(line, outcome.point)
         future = None
         if self._writes and (outcome.success or not self._config.only_fooled):
             eps = outcome.eps if outcome.same_as is None else outcome.same_as
@@ -289,6 +301,7 @@ class Worker:
                 self._watcher,
                 self._record,
                 lambda: self._drain(wait=True),
+                self._keeper,
             )
         finally:
             self._hashes.clear()

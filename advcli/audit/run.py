@@ -11,7 +11,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from advcli.audit import resume as resuming
 from advcli.audit.deadline import BLOCK, Deadline, TimeIsUpError, shown_duration
 from advcli.audit.directory import RunDirectory
 from advcli.audit.fitting import check_enough, check_generator, records
+from advcli.audit.gallery import Keeper, Picture, pictures
 from advcli.audit.gates import check_classes, check_planned, parse_gate
 from advcli.audit.ledger import Ledger
 from advcli.audit.meter import Watcher
@@ -72,10 +73,11 @@ class Plan:
 
 @dataclass(frozen=True)
 class Result:
-    """A finished run: its summary, and its directory if it was kept."""
+    """A finished run: its summary, its directory if it was kept, its pictures if asked for."""
 
     summary: dict[str, Any]
     directory: Path | None
+    gallery: tuple[Picture, ...] = ()
 
 
 def execute(
@@ -86,8 +88,10 @@ def execute(
     resume: bool = False,
     given: frozenset[str] = frozenset(),
     command_line: str = "",
+    gallery: bool = False,
 ) -> Result:
-    """Runs an audit; see `prepare` for the arguments.
+    """Runs an audit; see `prepare` for the arguments. `gallery`: keep a few pictures for a report
+    that shows them.
 
     Raises an AdvcliError (exit 2) before anything is written, NoVerdictError (exit 3) after.
     """
@@ -96,7 +100,8 @@ def execute(
     with _opened(plan.directory) as kept:
         if plan.earlier is not None and kept.read_run() != plan.earlier:
             raise RunError("another process has changed this run meanwhile", "try again")
-        return _work(plan, kept, watcher, deadline)
+        result = _work(plan, kept, watcher, deadline, gallery=gallery)
+        return replace(result, gallery=pictures(kept) if gallery else ())
 
 
 def prepare(
@@ -196,7 +201,12 @@ def prepare(
 
 
 def _work(
-    plan: Plan, directory: RunDirectory, watcher: Watcher, deadline: Deadline | None
+    plan: Plan,
+    directory: RunDirectory,
+    watcher: Watcher,
+    deadline: Deadline | None,
+    *,
+    gallery: bool,
 ) -> Result:
     config, phases, run, engine = plan.config, plan.phases, plan.run, plan.engine
     ledger = directory.ledger()
@@ -213,6 +223,7 @@ def _work(
             if fresh:
                 directory.discard()
             raise
+        worker.begin_gallery()
         run["images"] |= _facts(ledger, [*finished, worker])
         directory.summary_file.unlink(missing_ok=True)
         directory.write_run(run)
@@ -234,7 +245,14 @@ def _work(
             directory.write_run(run)
         engine.on_shrink = Shrinking(engine, run, directory, watcher)
         for part in [stream] if deadline is None else stream.blocks(BLOCK):
-            worker = Worker(config, engine, part, directory, journal, ledger, deadline or watcher)
+            # the first block is a sample like any other
+            keeper = (
+                Keeper(directory, plan.bench.classifier, part, ledger, config.seed)
+                if gallery and not finished
+                else None
+            )
+            told = deadline or watcher
+            worker = Worker(config, engine, part, directory, journal, ledger, told, keeper)
             try:
                 go_through(worker)
             except TimeIsUpError:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -85,6 +85,7 @@ def summarise(run: dict[str, Any], ledger: Ledger) -> dict[str, Any]:
         "natural": natural,
         "natural_means": natural_means(natural, run["model"].get("input_shape")),
         "per_class": [],
+        "confusion": [],
         "soundness": {
             "verdict": soundness.verdict(findings, off=run["config"].get("soundness") == "off"),
             "findings": findings,
@@ -103,6 +104,13 @@ def summarise(run: dict[str, Any], ledger: Ledger) -> dict[str, Any]:
         _worst_case(ledger, phases, norm, eps, standing) for (norm, eps), standing in robust.items()
     ]
     summary["per_class"] = list(_per_class(run["model"]["classes"], evaluated, robust))
+    summary["confusion"] = [
+        _confusion(None, None, evaluated, {i: clean.prediction for i, clean in evaluated.items()}),
+        *(
+            _confusion(norm, eps, evaluated, _predictions(ledger, phases, norm, eps, found.judged))
+            for (norm, eps), found in robust.items()
+        ),
+    ]
     gates = [gating.parse_gate(text) for text in run["config"]["fail_under"]]
     summary |= gating.judge(gates, summary, exit_zero=run["config"]["exit_zero"])
     return summary
@@ -302,6 +310,38 @@ def _share_of(images: Sequence[str], robust: Robust) -> dict[str, Any]:
         "ci95": wilson(standing, judged),
         "total": judged,
     }
+
+
+def _predictions(
+    ledger: Ledger, phases: Sequence[Phase], norm: str, eps: float, judged: Collection[str]
+) -> dict[str, int | None]:
+    """What the model takes each image for in the worst case at a budget.
+
+    That is its answer to the first attack, in their order, that broke the image; of an image that
+    none broke the answer unperturbed, or None where one of them ended in an error.
+    """
+    found: dict[str, int | None] = {}
+    failed: set[str] = set()
+    for phase, answers in _answers_at(ledger, phases, norm, eps):
+        for image, answer in answers.items():
+            if answer.error:
+                failed.add(image)
+            elif answer.broken_at(eps, minimum=phase.minimum) and ledger.clean[image].attacked:
+                found.setdefault(image, answer.prediction)
+    unbroken = {i: None if i in failed else ledger.clean[i].prediction for i in judged}
+    return unbroken | {image: p for image, p in found.items() if image in unbroken}
+
+
+def _confusion(
+    norm: str | None,
+    eps: float | None,
+    evaluated: Mapping[str, Clean],
+    predictions: Mapping[str, int | None],
+) -> dict[str, Any]:
+    """`counts`: [label, prediction, images] of every pair that there is; prediction None: none."""
+    pairs = Counter((evaluated[image].label, found) for image, found in predictions.items())
+    ordered = sorted(pairs.items(), key=lambda item: [-1 if i is None else i for i in item[0]])
+    return {"norm": norm, "eps": eps, "counts": [[*pair, count] for pair, count in ordered]}
 
 
 def missing(ledger: Ledger, phases: Sequence[Phase]) -> int:

@@ -53,9 +53,11 @@ def command(
     advcli evaluate model.h5 test/ --shard 2/2 --out part-2
     advcli merge part-1 part-2 --out whole --fail-under 40
     """
+    from advcli.audit.directory import RunDirectory
+    from advcli.audit.gallery import pictures
     from advcli.audit.merge import merge_runs
     from advcli.cli.running import rendered
-    from advcli.reports.files import check_target, write_report
+    from advcli.reports.files import check_target, shows_pictures, write_report
 
     for report in reports:
         check_target(report)
@@ -66,7 +68,8 @@ def command(
         fail_under=fail_under if "fail_under" in given else None,
         exit_zero=exit_zero if "exit_zero" in given else None,
     )
+    gallery = pictures(RunDirectory(out)) if any(map(shows_pictures, reports)) else ()
     for report in reports:
-        write_report(report, summary)
+        write_report(report, summary, gallery)
     emit(rendered(summary, output_format, color))
     return int(summary["exit_code"])

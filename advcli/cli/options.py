@@ -213,7 +213,7 @@ def report_options(function: F) -> F:
             multiple=True,
             type=click.Path(path_type=Path),
             metavar="FILE",
-            help="Write a report: .json, .csv, .md, .junit.xml or .sarif; repeatable.",
+            help="Write a report: .html, .md, .csv, .json, .junit.xml or .sarif; repeatable.",
         ),
     )(function)
 

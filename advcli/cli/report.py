@@ -31,14 +31,17 @@ def command(
     the run's own verdict was, which stands in what is rendered; 2 for a folder that holds no run.
     """
     from advcli.audit.directory import RunDirectory
+    from advcli.audit.gallery import pictures
     from advcli.audit.unfinished import summary_of
-    from advcli.reports.files import check_target, write_report
+    from advcli.reports.files import check_target, shows_pictures, write_report
 
     for report in reports:
         check_target(report)
-    summary = summary_of(RunDirectory(run))
+    directory = RunDirectory(run)
+    summary = summary_of(directory)
+    gallery = pictures(directory) if any(map(shows_pictures, reports)) else ()
     for report in reports:
-        write_report(report, summary)
+        write_report(report, summary, gallery)
     if not quiet:
         from advcli.cli.running import rendered
 

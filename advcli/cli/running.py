@@ -16,6 +16,7 @@ from advcli.cli.options import given_options, use_color
 
 if TYPE_CHECKING:
     from advcli.audit.plan import AuditConfig
+    from advcli.audit.run import Result
     from advcli.errors import NoVerdictError
 
 __all__ = ["check_paths", "rendered", "run_audit", "screen_width"]
@@ -30,7 +31,7 @@ def run_audit(ctx: click.Context, command: str, options: dict[str, Any]) -> int:
     from advcli.audit.plan import AuditConfig
     from advcli.cli.progress import make_watcher
     from advcli.errors import NoVerdictError
-    from advcli.reports.files import check_target
+    from advcli.reports.files import check_target, shows_pictures
 
     for report in options["reports"]:
         check_target(report)
@@ -54,6 +55,7 @@ def run_audit(ctx: click.Context, command: str, options: dict[str, Any]) -> int:
                 resume=options["resume"],
                 given=given_options(ctx),
                 command_line=shlex.join(["advcli", *sys.argv[1:]]),
+                gallery=any(map(shows_pictures, options["reports"])),
             )
         except (KeyboardInterrupt, Terminated):
             watcher.close()
@@ -64,7 +66,7 @@ def run_audit(ctx: click.Context, command: str, options: dict[str, Any]) -> int:
                 raise
             hint = "nothing was kept: give --out DIR to be able to go on after a failure"
             raise NoVerdictError(error.message, hint) from error
-    unwritten = _write_reports(options["reports"], result.summary, out)
+    unwritten = _write_reports(options["reports"], result, out)
     if result.directory is not None:
         watcher.note(f"run kept in {result.directory}")
     emit(rendered(result.summary, options["output_format"], options["color"]))
@@ -104,7 +106,7 @@ def _dry_run(ctx: click.Context, config: AuditConfig, options: dict[str, Any]) -
 
 
 def _write_reports(
-    reports: Sequence[Path], summary: dict[str, Any], out: Path | None
+    reports: Sequence[Path], result: Result, out: Path | None
 ) -> NoVerdictError | None:
     """Writes as many as it can; the first failure is for after the result is printed."""
     from advcli.errors import NoVerdictError
@@ -113,7 +115,7 @@ def _write_reports(
     failure = None
     for report in reports:
         try:
-            write_report(report, summary)
+            write_report(report, result.summary, result.gallery)
         except NoVerdictError as error:
             again = "the figures are on standard output; run again with -r where there is room"
             if out is not None:

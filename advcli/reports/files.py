@@ -5,15 +5,18 @@ from __future__ import annotations
 import difflib
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from advcli.errors import UsageError
 from advcli.images.text import printable
 
-__all__ = ["EXTENSIONS", "check_target", "render", "write_report"]
+if TYPE_CHECKING:
+    from advcli.audit.gallery import Picture
+
+__all__ = ["EXTENSIONS", "check_target", "render", "shows_pictures", "write_report"]
 
 
 def _json(summary: dict[str, Any]) -> str:
@@ -40,6 +43,12 @@ def _junit(summary: dict[str, Any]) -> str:
     return render(summary)
 
 
+def _html(summary: dict[str, Any], gallery: Sequence[Picture] = ()) -> str:
+    from advcli.reports.html_report import render
+
+    return render(summary, gallery)
+
+
 def _sarif(summary: dict[str, Any]) -> str:
     from advcli.reports.sarif_report import render
 
@@ -50,6 +59,7 @@ _FORMATS: dict[str, Callable[[dict[str, Any]], str]] = {
     "json": _json,
     "csv": _csv,
     "markdown": _markdown,
+    "html": _html,
     "junit": _junit,
     "sarif": _sarif,
 }
@@ -57,6 +67,7 @@ EXTENSIONS = {
     ".json": "json",
     ".csv": "csv",
     ".md": "markdown",
+    ".html": "html",
     ".junit.xml": "junit",
     ".sarif": "sarif",
 }
@@ -107,8 +118,20 @@ def check_target(path: Path) -> None:
         ) from error
 
 
-def write_report(path: Path, summary: dict[str, Any]) -> None:
-    """Writes one report, whole or not at all; raises NoVerdictError where that fails."""
+def shows_pictures(path: Path) -> bool:
+    """Whether the report called `path` has a place for pictures of the run."""
+    return EXTENSIONS.get(_extension(path)) == "html"
+
+
+def write_report(path: Path, summary: dict[str, Any], gallery: Sequence[Picture] = ()) -> None:
+    """Writes one report, whole or not at all; raises NoVerdictError where that fails.
+
+    `gallery`: pictures of the run, for a format that shows them.
+    """
     from advcli.images.writer import write_bytes
 
-    write_bytes(path, render(summary, EXTENSIONS[_extension(path)]).encode())
+    if shows_pictures(path):
+        text = _html(summary, gallery)
+    else:
+        text = render(summary, EXTENSIONS[_extension(path)])
+    write_bytes(path, text.encode())

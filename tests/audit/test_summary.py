@@ -1,5 +1,7 @@
 import json
 import math
+from collections import Counter
+from random import Random
 
 import pytest
 
@@ -13,7 +15,7 @@ from .support import answer, clean, phase, run_of, summary_of
 TOP = [
     "schema_version", "advcli_version", "verdict", "exit_code", "model", "images", "pixels",
     "clean", "attacks", "worst_case", "curve", "natural", "natural_means", "per_class",
-    "soundness", "gates", "engine", "provenance",
+    "confusion", "soundness", "gates", "engine", "provenance",
 ]
 ROW = [
     "attack", "options", "norm", "eps", "robust_accuracy", "success_rate", "robust", "broken",
@@ -135,6 +137,62 @@ def test_targeted_runs_have_no_worst_case_and_skip_the_targets_own_class() -> No
     assert found["worst_case"] == []
     assert (row["attempted"], row["total"], row["broken"], row["robust"]) == (3, 3, 2, 1)
     assert row["success_rate"] == pytest.approx(1 / 3)
+
+
+def test_confusion_is_what_each_image_is_taken_for() -> None:
+    """Against a count that goes image by image, over random journals."""
+    for seed in range(30):
+        random = Random(seed)
+        phases = [phase("fgsm", eps=(0.1, 0.2)), phase("cw", eps=(0.1,)), phase(eps=(0.2,))]
+        labels = {f"{i}": random.randrange(3) for i in range(40)}
+        before = {i: random.choice((label, label, label, 0)) for i, label in labels.items()}
+        lines = [clean(i, labels[i], before[i]) for i in labels]
+        taken: dict[float, dict[str, int | None]] = {0.1: {}, 0.2: {}}
+        for i in labels:
+            if before[i] != labels[i]:
+                taken[0.1][i] = taken[0.2][i] = before[i]
+                continue
+            said: dict[tuple[str, float], tuple[float, int | None]] = {}
+            for name, eps in (("fgsm", 0.1), ("fgsm", 0.2), ("cw", None), ("pgd", 0.2)):
+                lost, failed = random.random() < 0.3, random.random() < 0.1
+                found = random.choice([c for c in range(3) if c != labels[i]])
+                far = random.choice((0.05, 0.15, 0.25)) if eps is None else eps
+                said[name, eps or 0.0] = far, None if failed else found if lost else labels[i]
+                lines.append(
+                    answer(
+                        i,
+                        None if failed else found if lost else labels[i],
+                        success=lost and not failed,
+                        attack=name,
+                        eps=eps,
+                        distance=far,
+                        error="broken" if failed else None,
+                    )
+                )
+            if said["fgsm", 0.1][1] not in (None, labels[i]) and said["fgsm", 0.2][1] == labels[i]:
+                said["fgsm", 0.2] = said["fgsm", 0.1]  # fooled at one eps is fooled at every larger
+            for eps in taken:
+                asked = [said["fgsm", eps], said["cw", 0.0], *([said["pgd", 0.2]] * (eps == 0.2))]
+                breaks = [c for far, c in asked if c not in (None, labels[i]) and far <= eps]
+                errors = any(c is None for _, c in asked)
+                taken[eps][i] = breaks[0] if breaks else None if errors else labels[i]
+        found = summary_of(lines, phases)
+        expected = {None: before, **taken}
+        assert [entry["eps"] for entry in found["confusion"]] == [None, 0.1, 0.2]
+        for entry in found["confusion"]:
+            pairs = Counter((labels[i], c) for i, c in expected[entry["eps"]].items())
+            assert {(a, b): n for a, b, n in entry["counts"]} == pairs
+        for row, entry in zip(found["worst_case"], found["confusion"][1:], strict=True):
+            right = sum(n for a, b, n in entry["counts"] if a == b)
+            assert row["robust_accuracy"] == right / 40
+
+
+def test_a_targeted_run_has_the_clean_confusion_alone() -> None:
+    lines = [clean("a", 0, 0, target=1), clean("b", 2, None, target=1, error="not finite")]
+    found = summary_of([*lines, answer("a", 1, success=True)], [phase()], targeted="c1")
+    assert found["confusion"] == [
+        {"norm": None, "eps": None, "counts": [[0, 0, 1], [2, None, 1]]},
+    ]
 
 
 def test_an_error_is_neither_robust_nor_broken() -> None:

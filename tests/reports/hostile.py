@@ -47,7 +47,7 @@ LAYER = "\x1b[31m[red]|=1\n<b>@x"
 IMAGES = "images\x1b[2J|`[x](y)\udcfe"
 TARGET = LABELS.index("a|b|c")
 FGSM = ["-a", "fgsm", "--eps", "0.5", "--preprocess", "unit", "--progress", "plain"]
-ENDS = ("md", "csv", "json", "junit.xml", "sarif")
+ENDS = ("md", "csv", "json", "html", "junit.xml", "sarif")
 
 
 def build(root: Path) -> None:
@@ -104,6 +104,7 @@ def commands(root: Path) -> dict[str, list[str]]:
     run = str(root / "run\x1b[31m\udcff")
     return {
         "attack": ["attack", model, images, *FGSM, *gates, *out, "--out", run],
+        "report": ["report", run, "-r", str(root / "again.html")],
         "aimed": ["evaluate", model, flat, *labels, *FGSM, *aimed, "--targeted", LABELS[TARGET]],
         "json": ["attack", model, images, *FGSM, "--out", run, "--resume", "--format", "json"],
         "inspect": ["inspect", model, images],

@@ -26,6 +26,7 @@ from advcli.reports import inspection, terminal
 from advcli.reports.csv_report import guarded
 from advcli.reports.markdown import escaped
 
+from . import test_html
 from .hostile import GATED, LABELS, NAMES, SLASHED, commands
 
 CODES = dict.fromkeys(
@@ -142,6 +143,31 @@ def test_sarif_names_the_model_by_a_uri(ran: Path, name: str) -> None:
         uri = result["locations"][0]["physicalLocation"]["artifactLocation"]["uri"]
         assert re.fullmatch(r"file:///[A-Za-z0-9/._~%-]+", uri)
         assert unquote(uri, errors="surrogateescape") == f"file://{summary['model']['path']}"
+
+
+# --- HTML
+
+
+@pytest.mark.parametrize("name", ["attack", "aimed"])
+def test_html_keeps_its_shape_and_reads_as_the_names(ran: Path, name: str) -> None:
+    page = test_html.Parsed((ran / f"{name}.html").read_text(encoding="utf-8"))
+    assert hidden(page.text) == set()
+    summary = json.loads((ran / f"{name}.json").read_text())
+    assert not page.of("script")
+    shown = {text.strip() for text in page.texts}
+    for label in (row["class"] for row in summary["per_class"]):
+        assert printable(label).strip() in shown
+    for gate in summary["gates"]:
+        assert printable(gate["gate"]).strip() in shown
+    assert len(page.of("img")) == 3 * 12
+    assert all(attrs["src"].startswith("data:image/png;base64,") for attrs in page.of("img"))
+    assert all(
+        json.loads(value) == test_html.at(summary, pointer) for pointer, value, _ in page.figures
+    )
+
+
+def test_a_report_of_the_run_is_the_runs_report(ran: Path) -> None:
+    assert (ran / "again.html").read_bytes() == (ran / "attack.html").read_bytes()
 
 
 # --- Markdown

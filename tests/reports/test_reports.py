@@ -198,9 +198,9 @@ def test_rounding_never_reaches_a_bound_that_was_not_reached() -> None:
 
 
 def test_report_files_are_checked_before_work(tmp_path: Path) -> None:
-    for name in ("a.json", "a.csv", "a.md", "new/deep/a.JSON"):
+    for name in ("a.json", "a.csv", "a.md", "a.html", "new/deep/a.JSON"):
         files.check_target(tmp_path / name)
-    for name in ("a.mdd", "a", "a.html", "a.pdf"):
+    for name in ("a.mdd", "a", "a.htm", "a.pdf"):
         with pytest.raises(UsageError, match="no report has the extension"):
             files.check_target(tmp_path / name)
     (tmp_path / "folder.md").mkdir()
@@ -361,7 +361,8 @@ def test_the_model_in_sarif(path: str, uri: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "near"), [("a.xml", ".junit.xml"), ("a.sarf", ".sarif"), ("a.mdx", ".md")]
+    ("name", "near"),
+    [("a.xml", ".junit.xml"), ("a.sarf", ".sarif"), ("a.mdx", ".md"), ("a.htm", ".html")],
 )
 def test_an_unknown_extension_is_told_the_nearest(tmp_path: Path, name: str, near: str) -> None:
     with pytest.raises(UsageError) as refused:
