@@ -18,7 +18,7 @@ from typing import Any
 from advcli.audit import resume as resuming
 from advcli.audit.directory import RunDirectory
 from advcli.audit.fitting import check_enough, check_generator, records
-from advcli.audit.gates import check_classes, check_planned, parse_gate
+from advcli.audit.gates import check_classes, check_planned, gates_of
 from advcli.audit.meter import Watcher
 from advcli.audit.natural import NaturalPhase, draft_natural, merged_natural, missing_natural
 from advcli.audit.phases import Worker
@@ -45,6 +45,7 @@ from advcli.audit.setup import (
 from advcli.audit.shrinking import Shrinking
 from advcli.audit.soundness import BUDGET, PRESET, finding
 from advcli.audit.summary import SCHEMA_VERSION, missing, summarise
+from advcli.audit.waivers import today
 from advcli.engine.run import Engine, auto_lanes
 from advcli.errors import ModelError, NoVerdictError, RunError, UsageError
 
@@ -66,6 +67,7 @@ def execute(
     out: Path | None = None,
     resume: bool = False,
     given: frozenset[str] = frozenset(),
+    file: dict[str, Any] | None = None,
     command_line: str = "",
 ) -> Result:
     """Runs an audit.
@@ -74,6 +76,8 @@ def execute(
     - `out`: the run directory; without one nothing is kept.
     - `resume`: go on with the run in `out`, if there is one. `given` are then the names of the
       options that the user stated; the others come from the run.
+    - `file`: `{path, options {name: value}}`, what a configuration file says; of it only what has
+      changed since the run counts as stated.
 
     Raises an AdvcliError (exit 2) before anything is written, NoVerdictError (exit 3) after.
     """
@@ -89,10 +93,11 @@ def execute(
         directory.check_usable(resume=resume)
         if directory.holds_run:
             earlier = directory.read_run()
+            given |= resuming.changed_options(file, earlier)
             config = resuming.merged_config(config, earlier, given)
     phases = resuming.merged_phases(config, earlier, given) if earlier else draft_phases(config)
     natural = merged_natural(config, earlier, given) if earlier else draft_natural(config)
-    gates = [parse_gate(text) for text in config.fail_under]
+    gates = gates_of(config.fail_under, config.gates)
     check_planned(gates, phases, natural, targeted=config.targeted is not None)
     header, folder = open_cheaply(config)
     check_enough(config, folder, phases)
@@ -148,6 +153,7 @@ def execute(
     run = _describe(config, bench, phases, target, engine, command_line)
     run["natural"] = [threat.as_dict() for threat in natural]
     run["identity"]["generator"] = generator
+    run["config_file"] = file
     if earlier is not None:
         resuming.check_identity(run["identity"], earlier, given)
         run = resuming.continued(run, earlier)
@@ -206,6 +212,7 @@ def _work(
                 f"{left} answers are missing at the end of the run", "use --resume"
             )
         run["provenance"] |= {"finished": _now()}
+        run["judged_on"] = today().isoformat()
         summary = summarise(run, ledger)
         directory.write_run(run)
         directory.write_summary(summary)

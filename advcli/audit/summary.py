@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -102,8 +103,14 @@ def summarise(run: dict[str, Any], ledger: Ledger) -> dict[str, Any]:
     else:
         robust = {}
     summary["per_class"] = list(_per_class(run["model"]["classes"], evaluated, robust))
-    asked = [gating.parse_gate(text) for text in run["config"]["fail_under"]]
-    summary |= gating.judge(asked, summary, exit_zero=run["config"]["exit_zero"])
+    asked = gating.gates_of(run["config"]["fail_under"], run["config"].get("gates", ()))
+    day = run.get("judged_on")
+    summary |= gating.judge(
+        asked,
+        summary,
+        exit_zero=run["config"]["exit_zero"],
+        day=datetime.date.fromisoformat(day) if day else None,
+    )
     return summary
 
 
