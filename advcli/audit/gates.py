@@ -17,10 +17,10 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any, Literal
 
-from advcli.audit import natural
+from advcli.audit import natural, waivers
 from advcli.audit.natural import NaturalPhase
 from advcli.audit.plan import Phase
-from advcli.audit.waivers import StatedGate, Waiver, accepted, settled, today
+from advcli.audit.waivers import StatedGate, Waiver
 from advcli.errors import UsageError
 from advcli.threats.budget import NORMS, format_eps, parse_eps, same_eps
 
@@ -181,8 +181,8 @@ def judge(
     suspect = summary["soundness"]["verdict"] == "suspect"
     rows = [_judge_one(gate, summary, suspect=suspect, errors=bool(errors)) for gate in gates]
     for gate, row in zip(gates, rows, strict=True):
-        row["waiver"] = settled(gate.waiver, row["verdict"], day or today())
-    verdicts = {"pass" if accepted(row) else row["verdict"] for row in rows}
+        row["waiver"] = waivers.settled(gate.waiver, row["verdict"], day or waivers.today())
+    verdicts = {"pass" if waivers.accepted(row) else row["verdict"] for row in rows}
     if errors:
         verdict, code = "inconclusive", 3
     elif not rows:

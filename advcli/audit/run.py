@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from advcli.audit import resume as resuming
+from advcli.audit import waivers
 from advcli.audit.directory import RunDirectory
 from advcli.audit.fitting import check_enough, check_generator, records
 from advcli.audit.gates import check_classes, check_planned, gates_of
@@ -45,7 +46,6 @@ from advcli.audit.setup import (
 from advcli.audit.shrinking import Shrinking
 from advcli.audit.soundness import BUDGET, PRESET, finding
 from advcli.audit.summary import SCHEMA_VERSION, missing, summarise
-from advcli.audit.waivers import today
 from advcli.engine.run import Engine, auto_lanes
 from advcli.errors import ModelError, NoVerdictError, RunError, UsageError
 
@@ -212,7 +212,7 @@ def _work(
                 f"{left} answers are missing at the end of the run", "use --resume"
             )
         run["provenance"] |= {"finished": _now()}
-        run["judged_on"] = today().isoformat()
+        run["judged_on"] = waivers.today().isoformat()
         summary = summarise(run, ledger)
         directory.write_run(run)
         directory.write_summary(summary)

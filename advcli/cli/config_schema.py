@@ -295,7 +295,7 @@ def _expected(schema: dict[str, Any]) -> str:
         low, high = schema["minimum"], schema["maximum"]
         most = "" if high == _LARGEST else f" to {high}"
         return f"a whole number from {low}{most}{'' if most else ' on'}"
-    return {"boolean": "true or false", "string": "a text"}[schema["type"]]
+    return {"boolean": "true or false", "string": "a text", "number": "a number"}[schema["type"]]
 
 
 def _shown(value: Any) -> str:

@@ -17,6 +17,7 @@ from advcli.errors import AdvcliError, UsageError
 __all__ = ["Configured", "file_of", "settle", "stated_of"]
 
 _FILE = "advcli.config_file"
+_PATHS = ("model", "images", "classes", "labels", "surrogate")
 _RUNS_CODE = ("allow-unsafe-model", "custom-objects")
 
 
@@ -47,9 +48,9 @@ class Configured(click.Command):
         try:
             return super().invoke(ctx)
         except AdvcliError as error:
-            file = file_of(ctx)
-            if error.exit_code == 2 and file and file.table and str(file) not in error.message:
-                error.hint = f"{error.hint} ({file} sets {', '.join(file.table)})".strip()
+            keys = _keys_behind(error, ctx)
+            if keys:
+                error.hint = f"{error.hint} ({file_of(ctx)} sets {', '.join(keys)})".strip()
             raise
 
 
@@ -92,6 +93,21 @@ def _read(ctx: click.Context, param: click.Parameter, value: Path | None) -> Non
     stated = _stated_options(ctx)
     ctx.default_map = {name: entry.value for name, entry in stated.items()}
     ctx.meta["advcli.origins"] = {name: entry.where for name, entry in stated.items()}
+
+
+def _keys_behind(error: AdvcliError, ctx: click.Context) -> list[str]:
+    """The file's keys that a refusal may come from: nobody typed them."""
+    file = file_of(ctx)
+    if file is None or error.exit_code != 2 or str(file) in error.message:
+        return []
+    keys = [
+        str(key_of(param))
+        for param in ctx.command.params
+        if ctx.get_parameter_source(str(param.name)) is ParameterSource.DEFAULT_MAP
+    ]
+    if isinstance(error, UsageError):
+        return [*keys, *(["gates"] if file.gates(str(ctx.command.name)) else [])]
+    return [key for key in keys if key in _PATHS]
 
 
 def _yield_to_the_closer(ctx: click.Context) -> None:

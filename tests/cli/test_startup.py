@@ -119,11 +119,11 @@ def test_no_arguments_show_the_help_and_refuse() -> None:
 
 
 def test_what_is_not_built_is_unknown() -> None:
-    for option in ("--dry-run", "--baseline", "--shard", "--time-budget", "--config"):
+    for option in ("--dry-run", "--baseline", "--shard", "--time-budget"):
         code, _, err, _ = child("evaluate", M, FOLDER, option)
         assert code == 2
         assert "No such option" in err
-    for command in ("compare", "merge", "config"):
+    for command in ("compare", "merge"):
         assert "No such command" in child(command)[2]
 
 
