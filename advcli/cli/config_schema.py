@@ -58,6 +58,7 @@ _GATES: dict[str, Any] = {
             },
             "fail-under": _PERCENT,
             "accept": {
+                "title": "a table of until and reason",
                 "type": "object",
                 "properties": {
                     "until": {
