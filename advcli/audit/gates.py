@@ -54,7 +54,7 @@ def gates_of(fail_under: Iterable[str], stated: Iterable[Any] = ()) -> list[Gate
     one as JSON)."""
     gates = [parse_gate(text) for text in fail_under]
     for entry in map(StatedGate.model_validate, stated):
-        gates.append(replace(parse_gate(entry.gate), where="[[gates]]", waiver=entry.accept))
+        gates.append(replace(parse_gate(entry.gate), where=entry.where, waiver=entry.accept))
     return gates
 
 

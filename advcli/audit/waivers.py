@@ -25,11 +25,13 @@ class Waiver(BaseModel):
 
 
 class StatedGate(BaseModel):
-    """A gate of the configuration file: as `--fail-under` would state it, and its waiver."""
+    """A gate of the configuration file: as `--fail-under` would state it, where it stands, and its
+    waiver."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     gate: str
+    where: str = "[[gates]]"
     accept: Waiver | None = None
 
 

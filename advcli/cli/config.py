@@ -154,10 +154,13 @@ def _in_effect(name: str, arguments: list[str]) -> dict[str, Any]:
             "command": name,
             "file": None if file is None else str(file.path),
             "options": rows,
-            "gates": [
-                json.loads(json.dumps(g, default=str)) | {"origin": f"{file}: gates"} for g in gates
-            ],
+            "gates": [_gate(gate) for gate in gates],
         }
+
+
+def _gate(stated: dict[str, Any]) -> dict[str, Any]:
+    waiver = stated["accept"] and stated["accept"] | {"until": str(stated["accept"]["until"])}
+    return {"gate": stated["gate"], "accept": waiver, "origin": stated["where"]}
 
 
 def _origin(param: click.Parameter, ctx: click.Context) -> str:

@@ -48,10 +48,8 @@ class ConfigFile:
 
         A value that only other commands take (a format, say) is for them.
         """
-        own = self.table.get(command)
-        levels = [(f"{command}.", own)] if isinstance(own, dict) else []
         found: dict[str, Stated] = {}
-        for prefix, table in (*levels, ("", self.table)):
+        for prefix, table in self._levels(command):
             closer = set(found)
             for key, param in keys_of(command).items():
                 if key not in table or not fits(table[key], schema_of(param)) or key in found:
@@ -64,14 +62,18 @@ class ConfigFile:
 
     def gates(self, command: str) -> list[dict[str, Any]]:
         """The `[[gates]]` of a command, as AuditConfig takes them."""
-        own = self.table.get(command)
-        tables = [own] if isinstance(own, dict) else []
-        stated: list[dict[str, Any]] = next(
-            (t["gates"] for t in (*tables, self.table) if "gates" in t), []
-        )
-        return [self._gate(gate, number) for number, gate in enumerate(stated, start=1)]
+        for prefix, table in self._levels(command):
+            if "gates" in table:
+                stated = enumerate(table["gates"], start=1)
+                return [self._gate(gate, f"{prefix}gates[{number}]") for number, gate in stated]
+        return []
 
-    def _gate(self, gate: dict[str, Any], number: int) -> dict[str, Any]:
+    def _levels(self, command: str) -> list[tuple[str, dict[str, Any]]]:
+        """The tables that speak to a command, the closest first, each with its prefix."""
+        own = self.table.get(command)
+        return [*([(f"{command}.", own)] if isinstance(own, dict) else []), ("", self.table)]
+
+    def _gate(self, gate: dict[str, Any], where: str) -> dict[str, Any]:
         from advcli.audit.gates import parse_gate
 
         percent = _text(gate["fail-under"])
@@ -79,8 +81,8 @@ class ConfigFile:
         try:
             parse_gate(text)
         except UsageError as error:
-            raise UsageError(f"{self}: gates[{number}]: {error.message}", error.hint) from error
-        return {"gate": text, "accept": gate.get("accept")}
+            raise UsageError(f"{self}: {where}: {error.message}", error.hint) from error
+        return {"gate": text, "accept": gate.get("accept"), "where": f"{self}: {where}"}
 
     def __str__(self) -> str:
         return printable(str(self.path), 60)

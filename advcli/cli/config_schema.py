@@ -36,6 +36,13 @@ CONFIGURED = ("attack", "evaluate", "inspect", "verify")
 _LARGEST = 2**63 - 1  # of TOML's integers
 _ARGUMENTS = ("model", "images")
 _NO_KEYS = ("config", "verbose")  # read before a file is, and about this one call
+_KINDS = {
+    "boolean": "true or false",
+    "string": "a text",
+    "number": "a number",
+    "array": "a list of such",
+    "object": "a table",
+}
 _PERCENT: dict[str, Any] = {
     "title": 'a percentage: 0, or 1 to 100; text such as "0.5%" for less than one',
     "anyOf": [
@@ -290,13 +297,11 @@ def _expected(schema: dict[str, Any]) -> str:
         return " or ".join(dict.fromkeys(map(_expected, schema["anyOf"])))
     if "enum" in schema:
         return ", ".join(schema["enum"])
-    if schema["type"] == "array":
-        return "a list of such"
     if schema["type"] == "integer":
         low, high = schema["minimum"], schema["maximum"]
         most = "" if high == _LARGEST else f" to {high}"
         return f"a whole number from {low}{most}{'' if most else ' on'}"
-    return {"boolean": "true or false", "string": "a text", "number": "a number"}[schema["type"]]
+    return _KINDS[schema["type"]]
 
 
 def _shown(value: Any) -> str:

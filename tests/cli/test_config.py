@@ -330,10 +330,9 @@ def test_a_gate_of_the_file_on_what_is_not_run(toml: str, capsys: Any) -> None:
     Path("advcli.toml").write_text(toml)
     Path("m.h5").touch()
     assert exits.run(["evaluate", "m.h5", "."]) == 2
-    first, second = capsys.readouterr().err.splitlines()
+    first = capsys.readouterr().err.splitlines()[0]
     assert "=40: that is not run here" in first
-    assert ("[[gates]] cw=40" in first) == ("gates" in toml)
-    assert "(advcli.toml sets" in second
+    assert ("advcli.toml: gates[1] cw=40" in first) == ("gates" in toml)
 
 
 def test_a_missing_model_of_the_file_says_where_it_was_named(capsys: Any) -> None:
@@ -430,7 +429,9 @@ def test_show_says_where_each_value_comes_from(
     assert rows["preset"] == (None, "default")  # -a took its place
     assert rows["device"] == ("cpu", "flag")
     assert rows["batch-size"] == ("auto", "default")
-    assert [gate["accept"]["until"] for gate in found["gates"]] == ["2027-03-31"]
+    (gate,) = found["gates"]
+    assert gate["accept"] == {"until": "2027-03-31", "reason": "new\nlabels"}
+    assert gate["origin"] == "advcli.toml: evaluate.gates[1]"
     assert {row["option"] for row in shown(capsys, "--command", "verify")["options"]} >= {"replay"}
     assert exits.run(["config", "show"]) == 0
     out = capsys.readouterr().out
