@@ -93,7 +93,7 @@ def accepted(table: dict[str, Any], path: Path) -> bool:
     return True
 
 
-@settings(max_examples=600, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
 @given(table=_table(SCHEMA))
 @example(table={"limit": 3.0, "batch-size": "auto", "eps": [0.25, "1/8"]})
 @example(table={"attack": {"attack": ["pgd"]}, "gates": []})
@@ -105,7 +105,7 @@ def test_the_reader_accepts_what_the_schema_does(
     assert accepted(table, path) == VALIDATOR.is_valid(table)
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=300, deadline=None)
 @given(st.data())
 def test_each_key_alone(data: st.DataObject) -> None:
     """Closer to the edges than whole files come."""
@@ -139,6 +139,20 @@ def test_it_is_a_schema_and_has_every_key(capsys: pytest.CaptureFixture[str]) ->
         (own,) = (table for table in tables if table.get("type") == "object")
         assert set(own["properties"]) - {"gates"} == set(keys_of(command))
         assert own["additionalProperties"] is False
+
+
+def test_the_readme_s_example_is_read(tmp_path: Path) -> None:
+    text = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    blocks = [part.partition("```")[0] for part in text.split("```toml\n")[1:]]
+    assert blocks
+    for block in blocks:
+        path = tmp_path / "advcli.toml"
+        path.write_text(block, encoding="utf-8")
+        found = read(path)
+        assert found is not None
+        assert found.stated("evaluate")["report"].where.endswith("evaluate.report")
+        assert [gate["gate"] for gate in found.gates("evaluate")] == ["class:stop=60"]
+        assert exits.run(["config", "show", "--config", str(path)]) == 0
 
 
 def test_the_schema_accepts_what_init_writes(tmp_path: Path) -> None:
