@@ -63,6 +63,7 @@ def command(ctx: click.Context) -> int:
 @click.option(
     "--config",
     "file",
+    envvar="ADVCLI_CONFIG",
     type=click.Path(path_type=Path),
     metavar="FILE",
     help="The file (default: the working directory's, as for other commands).",
@@ -70,6 +71,7 @@ def command(ctx: click.Context) -> int:
 @click.option(
     "--command",
     "name",
+    envvar="ADVCLI_COMMAND",
     type=click.Choice(CONFIGURED),
     default="evaluate",
     show_default=True,

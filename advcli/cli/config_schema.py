@@ -14,6 +14,7 @@ import re
 from typing import Any, NoReturn
 
 import click
+from click.types import FloatParamType, IntParamType
 
 from advcli.cli.options import TEXT
 from advcli.errors import UsageError
@@ -163,18 +164,21 @@ def _value_schema(param: click.Parameter) -> dict[str, Any]:
         return own
     if isinstance(kind, click.Choice):
         return {"enum": list(kind.choices)}
-    if isinstance(kind, click.IntRange):
-        high = _LARGEST if kind.max is None else int(kind.max)
-        return {"type": "integer", "minimum": int(kind.min or 0), "maximum": high}
+    low, high = getattr(kind, "min", None), getattr(kind, "max", None)
+    limits = {"maximum": _LARGEST if high is None else high}
+    if isinstance(kind, IntParamType):
+        return {"type": "integer", "minimum": -_LARGEST if low is None else low, **limits}
+    if isinstance(kind, FloatParamType):
+        return {"type": "number", "minimum": -_LARGEST if low is None else low, **limits}
     return TEXT
 
 
-def shown_default(param: click.Parameter) -> str | int | bool | None:
+def shown_default(param: click.Parameter) -> str | float | bool | None:
     """An option's default as a file would state it; None where there is none."""
     if isinstance(param, click.Option) and param.is_flag:
         return bool(param.default is True)
     default = param.default
-    return default if isinstance(default, str | int) else None
+    return default if isinstance(default, str | int | float) else None
 
 
 def _either(one: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
@@ -297,10 +301,10 @@ def _expected(schema: dict[str, Any]) -> str:
         return " or ".join(dict.fromkeys(map(_expected, schema["anyOf"])))
     if "enum" in schema:
         return ", ".join(schema["enum"])
-    if schema["type"] == "integer":
+    if schema["type"] in ("integer", "number") and "minimum" in schema:
         low, high = schema["minimum"], schema["maximum"]
-        most = "" if high == _LARGEST else f" to {high}"
-        return f"a whole number from {low}{most}{'' if most else ' on'}"
+        kind = "a whole number" if schema["type"] == "integer" else "a number"
+        return f"{kind} from {low} {'on' if high == _LARGEST else f'to {high}'}"
     return _KINDS[schema["type"]]
 
 

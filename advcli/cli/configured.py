@@ -17,7 +17,7 @@ from advcli.errors import AdvcliError, UsageError
 __all__ = ["Configured", "file_of", "settle", "stated_of"]
 
 _FILE = "advcli.config_file"
-_PATHS = ("model", "images", "classes", "labels", "surrogate")
+_PATHS = ("model", "images", "classes", "labels", "surrogate", "out")
 _RUNS_CODE = ("allow-unsafe-model", "custom-objects")
 
 

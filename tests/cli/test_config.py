@@ -115,7 +115,7 @@ def test_every_option_can_be_set_by_the_file(command: str, arrived: Any) -> None
         elif isinstance(kind, click.Choice):
             value = expected = kind.choices[-1]
             assert expected != param.default
-        elif isinstance(kind, click.IntRange):
+        elif isinstance(kind, click.types.IntParamType | click.types.FloatParamType):
             value = expected = 12
         else:
             value = "some.txt"
@@ -333,6 +333,12 @@ def test_a_gate_of_the_file_on_what_is_not_run(toml: str, capsys: Any) -> None:
     first = capsys.readouterr().err.splitlines()[0]
     assert "=40: that is not run here" in first
     assert ("advcli.toml: gates[1] cw=40" in first) == ("gates" in toml)
+
+
+def test_a_file_is_right_or_wrong_whatever_the_command(capsys: Any) -> None:
+    Path("advcli.toml").write_text("[[evaluate.gates]]\nscope = 'linf'\nfail-under = 4")
+    assert exits.run(["inspect", "m.h5"]) == 2
+    assert "advcli.toml: evaluate.gates[1]: --fail-under linf=4" in capsys.readouterr().err
 
 
 def test_a_missing_model_of_the_file_says_where_it_was_named(capsys: Any) -> None:

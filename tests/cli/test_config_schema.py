@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import click
 import jsonschema
 import pytest
 from hypothesis import HealthCheck, example, given, settings
@@ -13,7 +15,7 @@ from hypothesis import strategies as st
 
 from advcli.cli import exits
 from advcli.cli.config_file import read
-from advcli.cli.config_schema import CONFIGURED, file_schema, fits, keys_of
+from advcli.cli.config_schema import CONFIGURED, file_schema, fits, keys_of, schema_of
 from advcli.errors import UsageError
 
 SCHEMA = file_schema()
@@ -96,6 +98,7 @@ def accepted(table: dict[str, Any], path: Path) -> bool:
 @settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
 @given(table=_table(SCHEMA))
 @example(table={"limit": 3.0, "batch-size": "auto", "eps": [0.25, "1/8"]})
+@example(table={"gates": [{}]})
 @example(table={"attack": {"attack": ["pgd"]}, "gates": []})
 @example(table={"gates": [{"fail-under": 4, "accept": {"until": "2027-03-31", "reason": "x"}}]})
 def test_the_reader_accepts_what_the_schema_does(
@@ -112,6 +115,44 @@ def test_each_key_alone(data: st.DataObject) -> None:
     key = data.draw(st.sampled_from(sorted(SCHEMA["properties"])))
     value = data.draw(_of(SCHEMA["properties"][key]))
     assert fits({key: value}, SCHEMA) == VALIDATOR.is_valid({key: value})
+
+
+def _bounds(schema: Any) -> Iterator[float]:
+    if isinstance(schema, dict):
+        yield from (schema[k] for k in ("minimum", "maximum", "exclusiveMinimum") if k in schema)
+        for part in schema.values():
+            yield from _bounds(part)
+    elif isinstance(schema, list):
+        for part in schema:
+            yield from _bounds(part)
+
+
+def test_at_the_bounds_of_every_number() -> None:
+    met = 0
+    for key, schema in SCHEMA["properties"].items():
+        for bound in set() if key in (*CONFIGURED, "gates") else set(_bounds(schema)):
+            for value in (bound - 1, bound, bound + 1, bound + 0.5, float(bound)):
+                assert fits({key: value}, SCHEMA) == VALIDATOR.is_valid({key: value}), (key, value)
+                met += 1
+    assert met > 50
+
+
+@pytest.mark.parametrize(
+    ("kind", "good", "bad"),
+    [
+        (click.FloatRange(0, 100), (0, 2, 99.5, 100.0), (-0.1, 101, "2", True)),
+        (float, (-1.5, 0), ("2", [1.0])),
+        (int, (-3, 4.0), (0.5, "4", None)),
+        (click.IntRange(1), (1, 10**6), (0, 1.5)),
+        (click.Path(), ("a",), (1, "")),
+    ],
+)
+def test_every_type_of_option(kind: Any, good: tuple[Any, ...], bad: tuple[Any, ...]) -> None:
+    schema = schema_of(click.Option(["--x"], type=kind))
+    validator = jsonschema.Draft202012Validator(schema)
+    for values, expected in ((good, True), (bad, False)):
+        for value in values:
+            assert fits(value, schema) == validator.is_valid(value) == expected, value
 
 
 def test_both_verdicts_are_met() -> None:

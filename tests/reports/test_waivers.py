@@ -97,6 +97,8 @@ def test_a_hostile_reason_stays_text() -> None:
         text = rendered(found, name)
         assert "\x1b" not in text
         assert r"x1b" in text
+    (result,) = json.loads(rendered(found, "sarif"))["runs"][0]["results"]
+    assert r"\x1b[31m" in result["suppressions"][0]["justification"]
     rows = list(csv.DictReader(io.StringIO(rendered(found, "csv"))))
     assert rows[-1]["waiver"].startswith("failure waived until 2027-03-31: =1")
     assert "<b>" not in rendered(found, "markdown")
