@@ -11,18 +11,20 @@ class:cat=30     the lowest worst case of one class
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any, Literal
 
-from advcli.audit import natural
+from advcli.audit import natural, waivers
 from advcli.audit.natural import NaturalPhase
 from advcli.audit.plan import Phase
+from advcli.audit.waivers import StatedGate, Waiver
 from advcli.errors import UsageError
 from advcli.threats.budget import NORMS, format_eps, parse_eps, same_eps
 
-__all__ = ["Gate", "check_classes", "check_planned", "judge", "parse_gate"]
+__all__ = ["Gate", "check_classes", "check_planned", "gates_of", "judge", "parse_gate"]
 
 Kind = Literal["worst", "clean", "attack", "norm", "class"]
 _HOW = (
@@ -33,13 +35,27 @@ _HOW = (
 
 @dataclass(frozen=True)
 class Gate:
-    """`text` as given; `threshold` a fraction in [0, 1]; `subject` an attack, norm or class."""
+    """`text` as given; `threshold` a fraction in [0, 1]; `subject` an attack, norm or class.
+
+    `where` it was stated; `waiver` accepts its failure for a time.
+    """
 
     text: str
     kind: Kind
     threshold: float
     subject: str = ""
     eps: float | None = None
+    where: str = "--fail-under"
+    waiver: Waiver | None = None
+
+
+def gates_of(fail_under: Iterable[str], stated: Iterable[Any] = ()) -> list[Gate]:
+    """The gates of the option, and in addition those of the configuration file (StatedGate, or
+    one as JSON)."""
+    gates = [parse_gate(text) for text in fail_under]
+    for entry in map(StatedGate.model_validate, stated):
+        gates.append(replace(parse_gate(entry.gate), where=entry.where, waiver=entry.accept))
+    return gates
 
 
 def parse_gate(text: str) -> Gate:
@@ -98,7 +114,7 @@ def check_planned(
             continue
         if gate.kind != "attack" and targeted:
             raise UsageError(
-                f"--fail-under {gate.text}: targeted attacks have no worst case",
+                f"{gate.where} {gate.text}: targeted attacks have no worst case",
                 "gate on an attack by name, e.g. pgd=40",
             )
         if gate.kind == "attack" and natural.has_scope(gate.subject, gate.eps, threats):
@@ -118,7 +134,7 @@ def check_planned(
             ]
         if not chosen:
             raise UsageError(
-                f"--fail-under {gate.text}: that is not run here",
+                f"{gate.where} {gate.text}: that is not run here",
                 "planned: "
                 + "; ".join(
                     [
@@ -134,7 +150,7 @@ def check_classes(gates: Iterable[Gate], names: Sequence[str]) -> None:
     for gate in gates:
         if gate.kind == "class" and gate.subject not in names:
             raise UsageError(
-                f"--fail-under {gate.text}: there is no class '{gate.subject}'",
+                f"{gate.where} {gate.text}: there is no class '{gate.subject}'",
                 "classes: " + ", ".join(names[:12]) + (", …" if len(names) > 12 else ""),
             )
 
@@ -146,8 +162,16 @@ def _planned(phase: Phase) -> str:
     return f"{phase.spec} in {phase.norm} at {at}"
 
 
-def judge(gates: Sequence[Gate], summary: dict[str, Any], *, exit_zero: bool) -> dict[str, Any]:
+def judge(
+    gates: Sequence[Gate],
+    summary: dict[str, Any],
+    *,
+    exit_zero: bool,
+    day: datetime.date | None = None,
+) -> dict[str, Any]:
     """`{gates, verdict, exit_code}` for a summary that has its figures and its soundness.
+
+    `day` decides which waivers hold; None is today.
 
     A gate that fails on suspect figures still fails, because those are upper bounds; one that
     would pass on them is inconclusive. Errors on images leave no verdict.
@@ -156,7 +180,9 @@ def judge(gates: Sequence[Gate], summary: dict[str, Any], *, exit_zero: bool) ->
     errors = any(row["errors"] for row in rows_with_errors) or summary["clean"]["errors"]
     suspect = summary["soundness"]["verdict"] == "suspect"
     rows = [_judge_one(gate, summary, suspect=suspect, errors=bool(errors)) for gate in gates]
-    verdicts = {row["verdict"] for row in rows}
+    for gate, row in zip(gates, rows, strict=True):
+        row["waiver"] = waivers.settled(gate.waiver, row["verdict"], day or waivers.today())
+    verdicts = {"pass" if waivers.accepted(row) else row["verdict"] for row in rows}
     if errors:
         verdict, code = "inconclusive", 3
     elif not rows:

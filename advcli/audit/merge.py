@@ -8,8 +8,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from advcli.audit import waivers
 from advcli.audit.directory import RunDirectory
-from advcli.audit.gates import check_classes, check_planned, parse_gate
+from advcli.audit.gates import check_classes, check_planned, gates_of
 from advcli.audit.journal import read_lines
 from advcli.audit.natural import NaturalPhase
 from advcli.audit.plan import Phase
@@ -47,7 +48,7 @@ def merge_runs(
     images = _check_coverage(shards, runs)
     merged = _merged(shards, runs, images)
     if fail_under is not None:
-        merged["config"]["fail_under"] = list(fail_under)
+        merged["config"] |= {"fail_under": list(fail_under), "gates": []}
     if exit_zero is not None:
         merged["config"]["exit_zero"] = exit_zero
     _check_gates(merged)
@@ -191,6 +192,7 @@ def _merged(
             ),
         },
         "timings": timings,
+        "judged_on": waivers.today().isoformat(),
         "provenance": first["provenance"]
         | {
             "started": min(run["provenance"]["started"] for run in runs),
@@ -214,7 +216,7 @@ def _once(found: Iterator[dict[str, str]]) -> list[dict[str, str]]:
 
 
 def _check_gates(run: dict[str, Any]) -> None:
-    gates = [parse_gate(text) for text in run["config"]["fail_under"]]
+    gates = gates_of(run["config"]["fail_under"], run["config"].get("gates", ()))
     check_planned(
         gates,
         [Phase.from_dict(stored) for stored in run["phases"]],

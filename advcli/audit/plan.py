@@ -16,6 +16,7 @@ from advcli.attacks.base import Attack
 from advcli.attacks.fitted import FittedAttack, place_in_split
 from advcli.attacks.registry import is_natural, parse_spec
 from advcli.audit.presets import parse_preset, preset_specs
+from advcli.audit.waivers import StatedGate
 from advcli.errors import UsageError
 from advcli.threats.budget import Norm, check_eps, default_eps, format_eps, same_eps, whole_levels
 
@@ -82,6 +83,7 @@ class AuditConfig(BaseModel):
     input_size: str | None = None
     custom_objects: tuple[str, ...] = ()
     fail_under: tuple[str, ...] = ()
+    gates: tuple[StatedGate, ...] = ()
     exit_zero: bool = False
     allow_unsafe_model: bool = False
     allow_chance: bool = False

@@ -10,6 +10,7 @@ from advcli.audit.soundness import BUDGET, PRESET
 from advcli.errors import RunError
 
 __all__ = [
+    "changed_options",
     "check_identity",
     "check_model",
     "check_path",
@@ -29,6 +30,18 @@ _NEVER_REUSED = frozenset(
 )
 _ATTACKS = frozenset({"attacks", "preset", "norm", "eps"})
 _NAMES = {"save_images": "--save-images", "only_fooled": "--only-fooled"}
+
+
+def changed_options(file: dict[str, Any] | None, earlier: dict[str, Any]) -> frozenset[str]:
+    """Options that a configuration file says otherwise than when the run began, or anew.
+
+    Its gates are always those of the file that is in effect now.
+    """
+    if file is None:
+        return frozenset()
+    before = (earlier.get("config_file") or {"options": {}})["options"]
+    changed = {name for name, value in file["options"].items() if before.get(name) != value}
+    return frozenset(changed | {"gates"})
 
 
 def merged_config(
@@ -144,6 +157,7 @@ def continued(run: dict[str, Any], earlier: dict[str, Any]) -> dict[str, Any]:
             ),
         ],
         "probes": earlier.get("probes", {}),
+        "config_file": run["config_file"] or earlier.get("config_file"),
         "timings": earlier["timings"],
         "provenance": run["provenance"] | {"started": earlier["provenance"]["started"]},
     }

@@ -16,11 +16,12 @@ from pathlib import Path
 from typing import Any
 
 from advcli.audit import resume as resuming
+from advcli.audit import waivers
 from advcli.audit.deadline import BLOCK, Deadline, TimeIsUpError, shown_duration
 from advcli.audit.directory import RunDirectory
 from advcli.audit.fitting import check_enough, check_generator, records
 from advcli.audit.gallery import Keeper, Picture, pictures
-from advcli.audit.gates import check_classes, check_planned, parse_gate
+from advcli.audit.gates import check_classes, check_planned, gates_of
 from advcli.audit.ledger import Ledger
 from advcli.audit.meter import Watcher
 from advcli.audit.natural import NaturalPhase, draft_natural, merged_natural, missing_natural
@@ -87,6 +88,7 @@ def execute(
     out: Path | None = None,
     resume: bool = False,
     given: frozenset[str] = frozenset(),
+    file: dict[str, Any] | None = None,
     command_line: str = "",
     gallery: bool = False,
 ) -> Result:
@@ -96,7 +98,15 @@ def execute(
     Raises an AdvcliError (exit 2) before anything is written, NoVerdictError (exit 3) after.
     """
     deadline = None if config.time_budget is None else Deadline(watcher, config.time_budget)
-    plan = prepare(config, watcher, out=out, resume=resume, given=given, command_line=command_line)
+    plan = prepare(
+        config,
+        watcher,
+        out=out,
+        resume=resume,
+        given=given,
+        file=file,
+        command_line=command_line,
+    )
     with _opened(plan.directory) as kept:
         if plan.earlier is not None and kept.read_run() != plan.earlier:
             raise RunError("another process has changed this run meanwhile", "try again")
@@ -111,6 +121,7 @@ def prepare(
     out: Path | None = None,
     resume: bool = False,
     given: frozenset[str] = frozenset(),
+    file: dict[str, Any] | None = None,
     command_line: str = "",
 ) -> Plan:
     """Everything before the first attack: refusals, the model, its preprocessing, its gradient.
@@ -119,6 +130,8 @@ def prepare(
     - `out`: the run directory; without one nothing is kept.
     - `resume`: go on with the run in `out`, if there is one. `given` are then the names of the
       options that the user stated; the others come from the run.
+    - `file`: `{path, options {name: value}}`, what a configuration file says; of it only what has
+      changed since the run counts as stated.
 
     Raises an AdvcliError (exit 2).
     """
@@ -134,10 +147,11 @@ def prepare(
         directory.check_usable(resume=resume)
         if directory.holds_run:
             earlier = directory.read_run()
+            given |= resuming.changed_options(file, earlier)
             config = resuming.merged_config(config, earlier, given)
     phases = resuming.merged_phases(config, earlier, given) if earlier else draft_phases(config)
     natural = merged_natural(config, earlier, given) if earlier else draft_natural(config)
-    gates = [parse_gate(text) for text in config.fail_under]
+    gates = gates_of(config.fail_under, config.gates)
     check_planned(gates, phases, natural, targeted=config.targeted is not None)
     header, folder = open_cheaply(config)
     check_enough(config, folder, phases)
@@ -194,6 +208,7 @@ def prepare(
     run = _describe(config, bench, phases, target, engine, command_line)
     run["natural"] = [threat.as_dict() for threat in natural]
     run["identity"]["generator"] = generator
+    run["config_file"] = file
     if earlier is not None:
         resuming.check_identity(run["identity"], earlier, given)
         run = resuming.continued(run, earlier)
@@ -270,6 +285,7 @@ def _work(
                 f"{left} answers are missing at the end of the run", "use --resume"
             )
         run["provenance"] |= {"finished": _now()}
+        run["judged_on"] = waivers.today().isoformat()
         summary = summarise(run, ledger)
         directory.write_run(run)
         directory.write_summary(summary)

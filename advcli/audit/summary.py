@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import math
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -111,8 +112,14 @@ def summarise(run: dict[str, Any], ledger: Ledger) -> dict[str, Any]:
             for (norm, eps), found in robust.items()
         ),
     ]
-    gates = [gating.parse_gate(text) for text in run["config"]["fail_under"]]
-    summary |= gating.judge(gates, summary, exit_zero=run["config"]["exit_zero"])
+    gates = gating.gates_of(run["config"]["fail_under"], run["config"].get("gates", ()))
+    day = run.get("judged_on")
+    summary |= gating.judge(
+        gates,
+        summary,
+        exit_zero=run["config"]["exit_zero"],
+        day=datetime.date.fromisoformat(day) if day else None,
+    )
     return summary
 
 

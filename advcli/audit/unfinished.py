@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from advcli.audit import waivers
 from advcli.audit.directory import RunDirectory
 from advcli.audit.ledger import Ledger
 from advcli.audit.natural import NaturalPhase, missing_natural
@@ -43,6 +44,7 @@ def summary_of(directory: RunDirectory) -> dict[str, Any]:
         "phases": [phase.as_dict() for phase in phases],
         "natural": threats,
         "findings": [*run["findings"], stopped],
+        "judged_on": waivers.today().isoformat(),
     }
     summary = summarise(reduced, ledger)
     if summary["verdict"] != "fail":

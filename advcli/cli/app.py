@@ -11,7 +11,7 @@ from advcli import __version__
 
 __all__ = ["COMMANDS", "cli"]
 
-COMMANDS = ("attack", "evaluate", "inspect", "attacks", "report", "merge", "verify")
+COMMANDS = ("attack", "evaluate", "inspect", "attacks", "report", "merge", "verify", "config")
 
 _EPILOG = """\b
 Exit codes:
@@ -23,7 +23,8 @@ Exit codes:
   130  interrupted, 143 terminated: what was finished is kept in --out, for --resume
 
 \b
-Every option can be set by a variable: ADVCLI_EPS=4/255 is --eps 4/255.
+Every option can be set by a variable: ADVCLI_EPS=4/255 is --eps 4/255. Options of
+attack, evaluate, inspect and verify can stand in advcli.toml: `advcli config init`.
 """
 
 

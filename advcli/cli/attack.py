@@ -6,8 +6,10 @@ from typing import Any
 
 import click
 
+from advcli.cli.configured import Configured
 from advcli.cli.options import (
     EXAMPLES_SETTINGS,
+    FileName,
     audit_options,
     images_options,
     model_options,
@@ -19,11 +21,12 @@ __all__ = ["command"]
 
 @click.command(
     "attack",
+    cls=Configured,
     context_settings=EXAMPLES_SETTINGS,
     short_help="Perturb IMAGES until MODEL errs, and write them.",
 )
-@click.argument("model")
-@click.argument("images")
+@click.argument("model", type=FileName())
+@click.argument("images", type=FileName())
 @audit_options
 @click.option(
     "--include-misclassified",

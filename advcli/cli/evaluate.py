@@ -6,8 +6,10 @@ from typing import Any
 
 import click
 
+from advcli.cli.configured import Configured
 from advcli.cli.options import (
     EXAMPLES_SETTINGS,
+    FileName,
     audit_options,
     images_options,
     model_options,
@@ -17,9 +19,9 @@ from advcli.cli.options import (
 __all__ = ["command"]
 
 
-@click.command("evaluate", context_settings=EXAMPLES_SETTINGS)
-@click.argument("model")
-@click.argument("images")
+@click.command("evaluate", cls=Configured, context_settings=EXAMPLES_SETTINGS)
+@click.argument("model", type=FileName())
+@click.argument("images", type=FileName())
 @audit_options
 @click.option(
     "--curve",

@@ -16,7 +16,7 @@ from types import FrameType
 
 import click
 
-from advcli.cli.options import variable_of
+from advcli.cli.options import origin_of
 from advcli.errors import AdvcliError, NoVerdictError
 
 __all__ = ["Terminated", "emit", "run"]
@@ -55,7 +55,7 @@ def _invoke(args: list[str]) -> int:
     except click.Abort:  # what Click makes of Ctrl-C
         raise
     except click.ClickException as error:
-        _complain(error.format_message() + _variable(error), _usage_hint(error))
+        _complain(error.format_message() + _origin(error), _usage_hint(error))
         return REFUSED
     except AdvcliError as error:
         if verbose:
@@ -85,10 +85,13 @@ def _unexpected(error: Exception) -> tuple[str, str]:
     return f"{name}: {text}", hint
 
 
-def _variable(error: click.ClickException) -> str:
-    """Which variable a refused value came from, if it was not on the command line."""
-    name = variable_of(getattr(error, "param", None), getattr(error, "ctx", None))
-    return f" It was set by the variable {name}." if name else ""
+def _origin(error: click.ClickException) -> str:
+    """Which variable, or key of a file, a refused value came from."""
+    origin = origin_of(getattr(error, "param", None), getattr(error, "ctx", None))
+    if origin is None:
+        return ""
+    known = origin.startswith("variable ")
+    return f" It was set by the {origin}." if known else f" It was set in {origin}."
 
 
 def _usage_hint(error: click.ClickException) -> str:

@@ -7,9 +7,11 @@ from typing import Any
 
 import click
 
+from advcli.cli.configured import Configured
 from advcli.cli.exits import emit
 from advcli.cli.options import (
     EXAMPLES_SETTINGS,
+    FileName,
     images_options,
     model_options,
     output_options,
@@ -21,9 +23,9 @@ __all__ = ["command"]
 _DROPPED = frozenset({"output_format", "progress", "color", "quiet", "verbose"})
 
 
-@click.command("inspect", context_settings=EXAMPLES_SETTINGS)
-@click.argument("model")
-@click.argument("images", required=False)
+@click.command("inspect", cls=Configured, context_settings=EXAMPLES_SETTINGS)
+@click.argument("model", type=FileName())
+@click.argument("images", type=FileName(), required=False)
 @images_options
 @model_options
 @click.option(

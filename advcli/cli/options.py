@@ -6,25 +6,44 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import click
 from click.core import ParameterSource
+from click.types import StringParamType
 
 __all__ = [
     "EXAMPLES_SETTINGS",
+    "TEXT",
+    "FileName",
     "audit_options",
     "gate_options",
     "given_options",
     "images_options",
     "loading_options",
     "model_options",
+    "origin_of",
     "output_options",
     "printing_options",
     "report_options",
     "use_color",
-    "variable_of",
 ]
+
+# For a configuration file, in JSON Schema (config_schema.py)
+TEXT: dict[str, Any] = {"type": "string", "pattern": "^[^\\u0000]+$"}
+_BUDGET = {"anyOf": [TEXT, {"type": "number", "exclusiveMinimum": 0, "maximum": 2**53}]}
+_BUDGETS = {
+    "title": 'a budget such as "8/255" or 0.03, or a list of them',
+    "anyOf": [*_BUDGET["anyOf"], {"type": "array", "items": _BUDGET, "minItems": 1}],
+}
+_GATE = {
+    "title": 'a percentage: 0, or 1 to 100; text such as "0.5%" or "pgd@8/255=40"',
+    "anyOf": [
+        TEXT,
+        {"type": "number", "minimum": 0, "maximum": 0},
+        {"type": "number", "minimum": 1, "maximum": 100},
+    ],
+}
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -39,10 +58,19 @@ EXAMPLES_SETTINGS: dict[str, Any] = {
 class Parsed(click.ParamType[Any]):
     """A value whose own parser says what is wrong with it; kept as the parser returns it."""
 
-    def __init__(self, name: str, module: str, function: str, *, keep_text: bool = False) -> None:
+    def __init__(
+        self,
+        name: str,
+        module: str,
+        function: str,
+        *,
+        keep_text: bool = False,
+        schema: dict[str, Any] | None = None,
+    ) -> None:
         self.name = name
         self._where = (module, function)
         self._keep_text = keep_text
+        self.schema = schema
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         if not isinstance(value, str):
@@ -55,10 +83,10 @@ class Parsed(click.ParamType[Any]):
         try:
             parsed = getattr(importlib.import_module(module), function)(value)
         except UsageError as error:
-            variable = variable_of(param, ctx)
-            if variable is None:
+            origin = origin_of(param, ctx)
+            if origin is None:
                 raise
-            raise UsageError(f"{error.message} (variable {variable})", error.hint) from error
+            raise UsageError(f"{error.message} ({origin})", error.hint) from error
         return value if self._keep_text else parsed
 
 
@@ -66,6 +94,9 @@ class BatchSize(click.ParamType[Any]):
     """`auto` (None) or a positive count."""
 
     name = "auto|N"
+    schema: ClassVar[dict[str, Any]] = {
+        "anyOf": [{"enum": ["auto"]}, {"type": "integer", "minimum": 1, "maximum": 65536}]
+    }
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         if value in (None, "auto"):
@@ -77,6 +108,22 @@ class BatchSize(click.ParamType[Any]):
         if not 1 <= count <= 65536:
             self.fail(f"'{value}' is neither auto nor a number from 1 to 65536.", param, ctx)
         return count
+
+
+class FileName(StringParamType):
+    """The path of a file or folder, kept as text."""
+
+    name = "path"
+    is_path = True  # in a configuration file, relative to its folder
+
+
+class NameOrIndex(StringParamType):
+    """A name, or an index, which a configuration file may write as a number."""
+
+    name = "text"
+    schema: ClassVar[dict[str, Any]] = {
+        "anyOf": [TEXT, {"type": "integer", "minimum": 0, "maximum": 2**31 - 1}]
+    }
 
 
 def _stacked(*decorators: Callable[[F], F]) -> Callable[[F], F]:
@@ -94,6 +141,7 @@ def loading_options(function: F) -> F:
         click.option(
             "--custom-objects",
             multiple=True,
+            type=FileName(),
             metavar="FILE.py:NAME",
             help="Python class or function for a layer that Keras does not know; repeatable.",
         ),
@@ -124,7 +172,12 @@ def model_options(function: F) -> F:
             "[-1, 1], caffe, torch, or (scale·x - mean) / std of x in [0, 1]: "
             "scale=255,mean=1:2:3,channels=bgr.",
         ),
-        click.option("--output", metavar="NAME|INDEX", help="Which of several outputs classifies."),
+        click.option(
+            "--output",
+            type=NameOrIndex(),
+            metavar="NAME|INDEX",
+            help="Which of several outputs classifies.",
+        ),
         click.option(
             "--input-size",
             metavar="HxW",
@@ -193,7 +246,7 @@ def gate_options(function: F) -> F:
             "--fail-under",
             multiple=True,
             metavar="[SCOPE=]PERCENT",
-            type=Parsed("GATE", "advcli.audit.gates", "parse_gate", keep_text=True),
+            type=Parsed("GATE", "advcli.audit.gates", "parse_gate", keep_text=True, schema=_GATE),
             help="Exit 1 below this robust accuracy: 40, clean=90, pgd=40, pgd@8/255=40, "
             "linf@8/255=40, corruption=50, class:NAME=30; repeatable. Without a scope: every worst "
             "case.",
@@ -247,22 +300,25 @@ def audit_options(function: F) -> F:
         ),
         click.option(
             "--eps",
-            type=Parsed("LIST", "advcli.threats.budget", "parse_eps_list"),
+            type=Parsed("LIST", "advcli.threats.budget", "parse_eps_list", schema=_BUDGETS),
             help="Budgets in pixel space [0, 1]: 8/255 or 1/255,2/255,4/255; l0: pixels. "
             "Default: linf 8/255, scaled ones for the other norms.",
         ),
         click.option(
             "--targeted",
+            type=NameOrIndex(),
             metavar="CLASS|least-likely|next",
             help="Look for this class instead of any wrong one.",
         ),
         click.option(
             "--generator",
+            type=FileName(),
             metavar="FILE",
             help="For advgan: use this generator.keras of an earlier run instead of training one.",
         ),
         click.option(
             "--surrogate",
+            type=FileName(),
             metavar="MODEL",
             help="Transfer: craft on this model, judge the finished image, once, on MODEL.",
         ),
@@ -383,6 +439,17 @@ def given_options(ctx: click.Context) -> frozenset[str]:
     """Names of the parameters that the user stated, on the command line or by a variable."""
     stated = (ParameterSource.COMMANDLINE, ParameterSource.ENVIRONMENT)
     return frozenset(name for name in ctx.params if ctx.get_parameter_source(name) in stated)
+
+
+def origin_of(param: click.Parameter | None, ctx: click.Context | None) -> str | None:
+    """Where a value came from, but for the command line and defaults: `variable ADVCLI_EPS`,
+    `advcli.toml: eps`."""
+    if param is None or ctx is None or param.name is None:
+        return None
+    if ctx.get_parameter_source(param.name) is ParameterSource.DEFAULT_MAP:
+        return str(ctx.meta["advcli.origins"][param.name])
+    variable = variable_of(param, ctx)
+    return None if variable is None else f"variable {variable}"
 
 
 def variable_of(param: click.Parameter | None, ctx: click.Context | None) -> str | None:

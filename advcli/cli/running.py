@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from advcli.cli.configured import file_of, stated_of
 from advcli.cli.exits import Terminated, emit
 from advcli.cli.options import given_options, use_color
 
@@ -36,8 +37,9 @@ def run_audit(ctx: click.Context, command: str, options: dict[str, Any]) -> int:
     for report in options["reports"]:
         check_target(report)
     dry_run = options.pop("dry_run")
+    file = file_of(ctx)
     config = AuditConfig.model_validate(
-        {"command": command}
+        {"command": command, "gates": [] if file is None else file.gates(command)}
         | {k: _plain(v) for k, v in options.items() if k not in _NOT_CONFIG and v is not None}
     )
     _precheck(config, options)
@@ -54,6 +56,7 @@ def run_audit(ctx: click.Context, command: str, options: dict[str, Any]) -> int:
                 out=out,
                 resume=options["resume"],
                 given=given_options(ctx),
+                file=stated_of(ctx),
                 command_line=shlex.join(["advcli", *sys.argv[1:]]),
                 gallery=any(map(shows_pictures, options["reports"])),
             )
@@ -96,6 +99,7 @@ def _dry_run(ctx: click.Context, config: AuditConfig, options: dict[str, Any]) -
                 out=options["out"],
                 resume=options["resume"],
                 given=given_options(ctx),
+                file=stated_of(ctx),
             )
         )
     if shape == "json":

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from advcli.cli.configured import Configured
 from advcli.cli.exits import emit
 from advcli.cli.options import EXAMPLES_SETTINGS, loading_options, printing_options, use_color
 
@@ -15,6 +16,7 @@ __all__ = ["command"]
 
 @click.command(
     "verify",
+    cls=Configured,
     context_settings=EXAMPLES_SETTINGS,
     short_help="Check the files, hashes and verdicts of RUN.",
 )

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from advcli.attacks.registry import attack_class
+from advcli.audit.waivers import accepted
 from advcli.images.text import printable
 from advcli.threats.budget import format_eps
 
@@ -26,6 +27,7 @@ __all__ = [
     "sparkline",
     "target",
     "verdict",
+    "waiver",
 ]
 
 _BARS = "▁▂▃▄▅▆▇█"
@@ -78,7 +80,24 @@ def distance(value: float | None, norm: str | None) -> str:
 
 
 def verdict(summary: dict[str, Any]) -> str:
+    waived = sum(map(accepted, summary["gates"]))
+    if summary["verdict"] == "pass" and waived:
+        return f"{_VERDICTS['pass']}, but for {waived} whose failure is waived"
     return _VERDICTS[summary["verdict"]]
+
+
+def waiver(gate: dict[str, Any]) -> str:
+    """What a gate's row says of its waiver, with date and reason; empty without one."""
+    found = gate.get("waiver")
+    if not found:
+        return ""
+    said = {
+        "accepted": "failure waived until {}",
+        "unneeded": "its waiver until {} is no longer needed",
+        "undecided": "its waiver until {} accepts a failure, not a missing verdict",
+        "expired": "its waiver expired after {}",
+    }
+    return f"{said[found['state']].format(found['until'])}: {found['reason']}"
 
 
 def target(summary: dict[str, Any]) -> str | None:

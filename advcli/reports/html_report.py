@@ -197,15 +197,8 @@ def _gates(summary: dict[str, Any], read: _Reader) -> Iterator[dict[str, Any]]:
 
 
 def _gate_note(gate: dict[str, Any]) -> str:
-    """What else is known of a gate: a waiver, and what would settle it."""
-    parts = []
-    if gate.get("waived") or gate.get("reason") or gate.get("expires"):
-        until = f" until {gate['expires']}" if gate.get("expires") else ""
-        why = f": {gate['reason']}" if gate.get("reason") else ""
-        parts.append(f"waived{until}{why}")
-    if gate.get("needed"):
-        parts.append(f"{gate['needed']} more images would settle it")
-    return "; ".join(parts)
+    """What else is known of a gate: its waiver, printable."""
+    return printable(figures.waiver(gate))
 
 
 def _clean(summary: dict[str, Any], read: _Reader) -> dict[str, Any]:

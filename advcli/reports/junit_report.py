@@ -1,7 +1,8 @@
 """JUnit XML for CI systems: a suite of the gates, and one per threat with a case for each class.
 
 The form that Jenkins, GitLab and GitHub's reporters read (junit-10.xsd of Jenkins's xUnit plugin).
-A gate that failed is a failure; one without a verdict, and a run that ended without one, an error.
+A gate that failed is a failure, or skipped while that is waived; one without a verdict, and a run
+that ended without one, an error.
 Classes have no gate of their own here: their cases carry the figure.
 """
 
@@ -10,6 +11,7 @@ from __future__ import annotations
 from typing import Any
 from xml.etree import ElementTree
 
+from advcli.audit.waivers import accepted
 from advcli.images.text import printable
 from advcli.reports import figures
 
@@ -24,10 +26,16 @@ def render(summary: dict[str, Any]) -> str:
         measured = (
             f"{figures.percent(gate['value'])} where {figures.percent(gate['threshold'])} is asked"
         )
-        if gate["verdict"] == "fail":
+        waiver = figures.waiver(gate)
+        measured += f"; {waiver}" if waiver else ""
+        if accepted(gate):
+            ElementTree.SubElement(case, "skipped", message=printable(measured))
+        elif gate["verdict"] == "fail":
             _problem(case, "failure", "not robust enough", measured)
         elif gate["verdict"] != "pass":
             _problem(case, "error", "no verdict", f"{measured}; {_doubts(summary)}")
+        elif waiver:
+            ElementTree.SubElement(case, "system-out").text = printable(measured)
     if not summary["gates"]:
         case = _case(gates, "gates", "run")
         if summary["exit_code"]:
@@ -51,6 +59,7 @@ def render(summary: dict[str, Any]) -> str:
         element.set("tests", str(len(element.findall("testcase"))))
         for kind in ("failure", "error"):
             element.set(f"{kind}s", str(len(element.findall(f"testcase/{kind}"))))
+        element.set("skipped", str(len(element.findall("testcase/skipped"))))
     ElementTree.indent(root)
     return '<?xml version="1.0" encoding="utf-8"?>\n' + ElementTree.tostring(root, "unicode") + "\n"
 
@@ -58,7 +67,7 @@ def render(summary: dict[str, Any]) -> str:
 def _suite(
     root: ElementTree.Element, summary: dict[str, Any], name: str, seconds: float
 ) -> ElementTree.Element:
-    suite = ElementTree.SubElement(root, "testsuite", name=name, time=f"{seconds:.3f}", skipped="0")
+    suite = ElementTree.SubElement(root, "testsuite", name=name, time=f"{seconds:.3f}")
     properties = ElementTree.SubElement(suite, "properties")
     model = summary["model"]
     for key, value in (

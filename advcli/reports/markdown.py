@@ -97,7 +97,7 @@ def _lines(summary: dict[str, Any]) -> Iterator[str]:
                     escaped(gate["gate"]),
                     figures.percent(gate["threshold"]),
                     figures.percent(gate["value"]),
-                    gate["verdict"],
+                    "; ".join(filter(None, [gate["verdict"], escaped(figures.waiver(gate))])),
                 ]
                 for gate in summary["gates"]
             ],

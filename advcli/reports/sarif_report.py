@@ -1,7 +1,8 @@
 """SARIF 2.1.0 for code scanning: a result for each gate that did not pass.
 
 OASIS, "Static Analysis Results Interchange Format (SARIF) Version 2.1.0". A failed gate is an
-`error`, one without a verdict a `warning`; the location is the model file.
+`error`, one without a verdict a `warning`; the location is the model file. A failure that is waived
+is a result that is suppressed, with the reason.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from pathlib import PurePath
 from typing import Any
 from urllib.parse import quote
 
+from advcli.audit.waivers import accepted
 from advcli.images.text import printable
 from advcli.reports import figures
 
@@ -54,6 +56,9 @@ def _result(summary: dict[str, Any], gate: dict[str, Any]) -> dict[str, Any]:
     )
     if gate["verdict"] == "inconclusive":
         text += "; no verdict, as the figures are suspect or images ended in errors"
+    waiver = figures.waiver(gate)
+    text += f"; {waiver}" if waiver else ""
+    suppression = {"kind": "external", "status": "accepted", "justification": printable(waiver)}
     sha256 = summary["model"]["sha256"]
     return {
         "ruleId": _RULE,
@@ -68,6 +73,7 @@ def _result(summary: dict[str, Any], gate: dict[str, Any]) -> dict[str, Any]:
             }
         ],
         "partialFingerprints": {"gate/v1": printable(str(gate["gate"])), "model/v1": sha256},
+        "suppressions": [suppression] if accepted(gate) else [],
     }
 
 

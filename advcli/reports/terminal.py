@@ -164,6 +164,7 @@ def _gate(gate: dict[str, Any]) -> Text:
         (f"gate {gate['verdict']}", _STYLES[gate["verdict"]]),
         f"  {printable(gate['gate'])}: {measured}, at least "
         f"{figures.percent(gate['threshold'])} wanted",
+        f"; {printable(figures.waiver(gate))}" if gate.get("waiver") else "",
     )
 
 

@@ -23,7 +23,15 @@ from typing import Any
 from tests.fuzz import worker
 
 # Of 100 cases that need no TensorFlow; a part is a module beside this one.
-SHARES = {"configs": 30, "files": 20, "images": 20, "labels": 15, "folders": 10, "options": 5}
+SHARES = {
+    "configs": 28,
+    "files": 20,
+    "images": 20,
+    "labels": 15,
+    "folders": 10,
+    "options": 5,
+    "config_files": 2,
+}
 REAL_SECONDS = 120
 _EACH = {"files": 500, "loads": 50}
 _KEPT = 3

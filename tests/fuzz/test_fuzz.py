@@ -10,6 +10,7 @@ from tests.fuzz import faulty
 from tests.fuzz.parts import outcome
 
 CASES = {
+    "config_files": 60,
     "configs": 400,
     "files": 25,
     "folders": 80,

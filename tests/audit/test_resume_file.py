@@ -1,0 +1,46 @@
+"""What a configuration file means to a run that goes on: what has changed in it is stated anew."""
+
+from typing import Any
+
+import pytest
+
+from advcli.audit.plan import AuditConfig
+from advcli.audit.resume import changed_options, merged_config
+
+BEFORE = {"path": "advcli.toml", "options": {"eps": "8/255", "limit": 5, "attacks": ["pgd"]}}
+
+
+def file(**options: Any) -> dict[str, Any]:
+    return {"path": "advcli.toml", "options": options}
+
+
+@pytest.mark.parametrize(
+    ("now", "before", "changed"),
+    [
+        (BEFORE, BEFORE, {"gates"}),
+        (file(eps="4/255", limit=5), BEFORE, {"eps", "gates"}),
+        (file(attacks=["pgd", "cw"]), BEFORE, {"attacks", "gates"}),
+        (file(eps="8/255", seed=3), BEFORE, {"seed", "gates"}),
+        (file(), BEFORE, {"gates"}),  # what is no longer said is the run's own
+        (BEFORE, None, {"eps", "limit", "attacks", "gates"}),  # the run began without a file
+        (None, BEFORE, set()),
+        (None, None, set()),
+    ],
+)
+def test_what_counts_as_stated(now: Any, before: Any, changed: set[str]) -> None:
+    assert changed_options(now, {"config_file": before}) == changed
+    if before is None:
+        assert changed_options(now, {}) == changed  # a run of before there were files
+
+
+def test_gates_are_the_present_file_s_or_without_one_the_run_s() -> None:
+    base = {"command": "evaluate", "model": "m", "images": "i"}
+    stored = base | {"gates": [{"gate": "40", "accept": None}], "seed": 3}
+    earlier = {"config": stored, "config_file": BEFORE}
+    now = AuditConfig.model_validate(base)
+    kept = merged_config(now, earlier, changed_options(None, earlier))
+    assert [gate.gate for gate in kept.gates] == ["40"]
+    assert kept.seed == 3
+    dropped = merged_config(now, earlier, changed_options(BEFORE, earlier))
+    assert dropped.gates == ()
+    assert dropped.seed == 3
