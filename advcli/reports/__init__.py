@@ -2,6 +2,6 @@
 
     render(summary, **how) -> str
 
-terminal is for people, json_report, csv_report and markdown for files and pipes. `files` chooses
-by extension and writes whole files or none.
+terminal is for people, json_report, csv_report and markdown for files and pipes, html_report (with
+pictures) to be read and handed over. `files` chooses by extension and writes whole files or none.
 """

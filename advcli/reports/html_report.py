@@ -7,23 +7,24 @@ template prints goes through `printable` and is escaped, so that no name can be 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import PurePath
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from advcli.audit.journal import dumps
 from advcli.images.text import printable
 from advcli.reports import figures, html_chart, html_confusion, html_pictures, natural
+from advcli.reports.html_figures import Figure, Reader, pointer
+from advcli.reports.html_provenance import provenance
 from advcli.threats.budget import same_eps
 
 if TYPE_CHECKING:
     from advcli.audit.gallery import Picture
 
-__all__ = ["Figure", "render"]
+__all__ = ["render"]
 
 _MANY_CLASSES = 30  # above, the table shows the weakest and folds the rest
 _WEAKEST = 15
@@ -31,37 +32,6 @@ _TILES = 4
 _NAME_COLUMNS = 22
 _CLEAN = "none (clean)"
 _WORDS = {"pass": "PASS", "fail": "FAIL", "inconclusive": "INCONCLUSIVE", "none": "NO VERDICT"}
-
-
-class Figure(NamedTuple):
-    """A figure to read, where summary.json has it, and what it is there (as JSON)."""
-
-    text: str
-    at: str
-    value: str
-
-
-class _Reader:
-    """Takes figures out of the summary by their JSON Pointer, and nothing else."""
-
-    def __init__(self, summary: dict[str, Any]) -> None:
-        self._summary = summary
-
-    def __call__(self, at: str, show: Callable[[Any], str]) -> Figure:
-        value: Any = self._summary
-        for part in at.split("/")[1:]:
-            key = part.replace("~1", "/").replace("~0", "~")
-            value = value[int(key)] if isinstance(value, list) else value[key]
-        return Figure(show(value), at, dumps(value))
-
-    def percent(self, at: str) -> Figure:
-        return self(at, figures.percent)
-
-    def interval(self, at: str) -> Figure:
-        return self(at, figures.interval)
-
-    def count(self, at: str) -> Figure:
-        return self(at, lambda value: "–" if value is None else f"{value:,}")
 
 
 def render(summary: dict[str, Any], gallery: Sequence[Picture] = ()) -> str:
@@ -79,7 +49,7 @@ def render(summary: dict[str, Any], gallery: Sequence[Picture] = ()) -> str:
 
 
 def _context(summary: dict[str, Any], gallery: Sequence[Picture]) -> dict[str, Any]:
-    read = _Reader(summary)
+    read = Reader(summary)
     names = summary["model"]["classes"]
     classes = list(_classes(summary, read))
     findings = summary["soundness"]["findings"]
@@ -100,7 +70,8 @@ def _context(summary: dict[str, Any], gallery: Sequence[Picture]) -> dict[str, A
         "charts": html_chart.charts(summary),
         "frame": html_chart.FRAME,
         "percent": read.percent,
-        "clean": _clean(summary, read),
+        "clean": read.share("/clean/accuracy"),
+        "clean_errors": read.count("/clean/errors"),
         "groups": list(_groups(summary, read)),
         "fooled": "fooled" if figures.target(summary) is None else "hits",
         "errors": sum(row["errors"] for row in rows),
@@ -114,7 +85,7 @@ def _context(summary: dict[str, Any], gallery: Sequence[Picture]) -> dict[str, A
         "searches": list(_searches(summary, read)),
         "searches_note": getattr(natural.searches(summary), "note", ""),
         "shots": html_pictures.shots(summary, gallery),
-        "provenance": list(_provenance(summary)),
+        "provenance": list(provenance(summary)),
         "skipped": summary["images"]["skipped"],
         "attack_names": [_CLEAN, *(row["attack"] for row in summary["attacks"])],
         "clean_name": _CLEAN,
@@ -128,7 +99,7 @@ def _name_width(names: Iterable[str]) -> str:
     return f"{min(max(map(len, map(printable, names)), default=0), _NAME_COLUMNS) + 1}ch"
 
 
-def _facts(summary: dict[str, Any], read: _Reader) -> dict[str, Any]:
+def _facts(summary: dict[str, Any], read: Reader) -> dict[str, Any]:
     return {
         "evaluated": read.count("/images/evaluated"),
         "classes": f"{len(summary['model']['classes']):,}",
@@ -140,15 +111,13 @@ def _facts(summary: dict[str, Any], read: _Reader) -> dict[str, Any]:
     }
 
 
-def _tiles(summary: dict[str, Any], read: _Reader) -> Iterator[dict[str, Any]]:
+def _tiles(summary: dict[str, Any], read: Reader) -> Iterator[dict[str, Any]]:
     """The figures that the page begins with."""
 
     def tile(title: str, at: str, figure: str = "robust_accuracy") -> dict[str, Any]:
         return {
             "title": title,
-            "figure": read.percent(f"{at}/{figure}"),
-            "ci": read.interval(f"{at}/ci95"),
-            "bar": _bar(summary, at, figure),
+            "share": read.share(f"{at}/{figure}"),
         }
 
     yield tile("clean accuracy", "/clean", "accuracy")
@@ -169,22 +138,7 @@ def _tiles(summary: dict[str, Any], read: _Reader) -> Iterator[dict[str, Any]]:
         yield tile(f"robust under {name}", f"/attacks/{i}")
 
 
-def _bar(summary: dict[str, Any], at: str, figure: str) -> dict[str, float] | None:
-    """Where a bar and its interval end, in percent of its width; None of no figure."""
-    row: Any = summary
-    for part in at.split("/")[1:]:
-        row = row[int(part)] if isinstance(row, list) else row[part]
-    return _bar_of(row[figure], row.get("ci95"))
-
-
-def _bar_of(share: float | None, ci95: Sequence[float] | None = None) -> dict[str, float] | None:
-    if share is None:
-        return None
-    low, high = ci95 or (share, share)
-    return {"share": 100 * share, "low": 100 * low, "high": 100 * high}
-
-
-def _gates(summary: dict[str, Any], read: _Reader) -> Iterator[dict[str, Any]]:
+def _gates(summary: dict[str, Any], read: Reader) -> Iterator[dict[str, Any]]:
     for i, gate in enumerate(summary["gates"]):
         yield {
             "gate": gate["gate"],
@@ -201,16 +155,7 @@ def _gate_note(gate: dict[str, Any]) -> str:
     return printable(figures.waiver(gate))
 
 
-def _clean(summary: dict[str, Any], read: _Reader) -> dict[str, Any]:
-    return {
-        "robust": read.percent("/clean/accuracy"),
-        "ci": read.interval("/clean/ci95"),
-        "errors": read.count("/clean/errors"),
-        "bar": _bar(summary, "/clean", "accuracy"),
-    }
-
-
-def _groups(summary: dict[str, Any], read: _Reader) -> Iterator[dict[str, Any]]:
+def _groups(summary: dict[str, Any], read: Reader) -> Iterator[dict[str, Any]]:
     """The attacks of each budget with their worst case; then the threats without a norm."""
     rows = summary["attacks"]
     left = list(range(len(rows)))
@@ -233,7 +178,7 @@ def _same_budget(a: dict[str, Any], b: dict[str, Any]) -> bool:
 
 
 def _group(
-    summary: dict[str, Any], read: _Reader, own: Iterable[int], title: str, worst: int | None = None
+    summary: dict[str, Any], read: Reader, own: Iterable[int], title: str, worst: int | None = None
 ) -> dict[str, Any]:
     found: dict[str, Any] = {"title": title, "rows": [], "worst": None}
     for i in own:
@@ -241,9 +186,7 @@ def _group(
         found["rows"].append(
             {
                 "attack": row["attack"],
-                "robust": read.percent(f"{at}/robust_accuracy"),
-                "ci": read.interval(f"{at}/ci95"),
-                "bar": _bar(summary, at, "robust_accuracy"),
+                "robust": read.share(f"{at}/robust_accuracy"),
                 "success": read.percent(f"{at}/success_rate"),
                 "fooled": _fooled(summary, read, i),
                 "attempted": read.count(f"{at}/attempted"),
@@ -259,11 +202,9 @@ def _group(
         at = f"/worst_case/{worst}"
         by = summary["worst_case"][worst]["broken_by"]
         found["worst"] = {
-            "robust": read.percent(f"{at}/robust_accuracy"),
-            "ci": read.interval(f"{at}/ci95"),
-            "bar": _bar(summary, at, "robust_accuracy"),
+            "robust": read.share(f"{at}/robust_accuracy"),
             "by": [
-                (spec, read.count(f"{at}/broken_by/{_pointer(spec)}"))
+                (spec, read.count(f"{at}/broken_by/{pointer(spec)}"))
                 for spec, count in by.items()
                 if count
             ],
@@ -271,7 +212,7 @@ def _group(
     return found
 
 
-def _fooled(summary: dict[str, Any], read: _Reader, i: int) -> Figure:
+def _fooled(summary: dict[str, Any], read: Reader, i: int) -> Figure:
     """Images that met the goal; how many hit a target stands in no row, only their share."""
     if figures.target(summary) is None:
         return read.count(f"/attacks/{i}/broken")
@@ -285,25 +226,15 @@ def _attack_notes(summary: dict[str, Any]) -> list[str]:
     return [line for line in figures.legend(summary) if line != own]
 
 
-def _pointer(key: str) -> str:
-    """A key as a part of a JSON Pointer."""
-    return key.replace("~", "~0").replace("/", "~1")
-
-
-def _classes(summary: dict[str, Any], read: _Reader) -> Iterator[dict[str, Any]]:
+def _classes(summary: dict[str, Any], read: Reader) -> Iterator[dict[str, Any]]:
     for i, row in enumerate(summary["per_class"]):
         yield {
             "name": row["class"],
             "total": read.count(f"/per_class/{i}/total"),
-            "clean": read.percent(f"/per_class/{i}/clean_accuracy"),
-            "clean_bar": _bar(summary, f"/per_class/{i}", "clean_accuracy"),
+            "clean": read.share(f"/per_class/{i}/clean_accuracy"),
             "worst": [
-                {
-                    "robust": read.percent(f"{at}/robust_accuracy"),
-                    "ci": read.interval(f"{at}/ci95"),
-                    "bar": _bar(summary, at, "robust_accuracy"),
-                }
-                for at in (f"/per_class/{i}/worst_case/{j}" for j in range(len(row["worst_case"])))
+                read.share(f"/per_class/{i}/worst_case/{j}/robust_accuracy")
+                for j in range(len(row["worst_case"]))
             ],
         }
 
@@ -321,7 +252,7 @@ def _weakest(summary: dict[str, Any], classes: list[dict[str, Any]]) -> list[dic
     return [classes[i] for i in order[:_WEAKEST]]
 
 
-def _grids(summary: dict[str, Any], read: _Reader) -> Iterator[dict[str, Any]]:
+def _grids(summary: dict[str, Any], read: Reader) -> Iterator[dict[str, Any]]:
     """Kind × severity of each natural threat that has severities."""
     places = {
         (row["attack"], row["kind"], str(row["severity"])): i
@@ -338,8 +269,7 @@ def _grids(summary: dict[str, Any], read: _Reader) -> Iterator[dict[str, Any]]:
                     else None
                     for severity in grid.severities
                 ],
-                "mean": read.percent(f"{mean}/kinds/{_pointer(kind)}"),
-                "bar": _bar_of(summary["natural_means"][m]["kinds"][kind]),
+                "mean": read.share(f"{mean}/kinds/{pointer(kind)}"),
             }
             for kind, _, _ in grid.rows[:-1]
         ]
@@ -348,110 +278,21 @@ def _grids(summary: dict[str, Any], read: _Reader) -> Iterator[dict[str, Any]]:
             "severities": grid.severities,
             "rows": rows,
             "whole": [read.percent(f"{mean}/severities/{s}") for s in grid.severities],
-            "mean": read.percent(f"{mean}/accuracy"),
-            "bar": _bar(summary, mean, "accuracy"),
+            "mean": read.share(f"{mean}/accuracy"),
             "note": grid.note,
         }
 
 
-def _searches(summary: dict[str, Any], read: _Reader) -> Iterator[dict[str, Any]]:
+def _searches(summary: dict[str, Any], read: Reader) -> Iterator[dict[str, Any]]:
     for i, row in enumerate(summary["natural"]):
         if row["severity"] is None:
             at = f"/natural/{i}"
             yield {
                 "attack": row["attack"],
                 "kind": row["kind"],
-                "right": read.percent(f"{at}/accuracy"),
-                "ci": read.interval(f"{at}/ci95"),
-                "bar": _bar(summary, at, "accuracy"),
+                "right": read.share(f"{at}/accuracy"),
                 "median": read(
                     f"{at}/median_severity",
                     lambda value: "–" if value is None else f"{value:.3g}",
                 ),
             }
-
-
-def _provenance(summary: dict[str, Any]) -> Iterator[tuple[str, list[tuple[str, str]]]]:
-    """(heading, its facts in words) of everything that the figures rest on."""
-    model, images, engine = summary["model"], summary["images"], summary["engine"]
-    known = summary["provenance"]
-    chosen = model["preprocessing"]
-    formula = ", ".join(
-        f"{key} {_plain(chosen[key])}"
-        for key in ("scale", "mean", "std", "channels")
-        if chosen.get(key) not in (None, [], "")
-    )
-    yield (
-        "Model",
-        _stated(
-            ("file", model["path"]),
-            ("sha256", model["sha256"]),
-            ("Keras version", model.get("keras_version")),
-            ("input", "×".join(map(str, model.get("input_shape") or ()))),
-            ("rules applied", ", ".join(model.get("rules") or ()) or "none"),
-            ("preprocessing", chosen["flag"]),
-            ("as a formula", formula),
-            ("evidence", chosen.get("evidence")),
-        ),
-    )
-    surrogate = known.get("surrogate")
-    if surrogate:
-        yield (
-            "Surrogate",
-            _stated(
-                ("file", surrogate["path"]),
-                ("sha256", surrogate["sha256"]),
-                ("preprocessing", surrogate["preprocessing"]["flag"]),
-            ),
-        )
-    labels = {"folder": "sub-folders", "file": "label file", "model": "the model's own prediction"}
-    yield (
-        "Images",
-        _stated(
-            ("folder", images["root"]),
-            ("files found", f"{images['count']:,}"),
-            ("evaluated", f"{images['evaluated']:,}"),
-            ("skipped", f"{len(images['skipped']):,}"),
-            ("labels from", labels.get(images["labels"], images["labels"])),
-            ("judged as", "8-bit files" if summary["pixels"] == "uint8" else "float pixels"),
-        ),
-    )
-    shown = ("command", "folder", "started", "finished", "seed", "advcli", "python", "platform")
-    own = {*shown, "surrogate", "targeted", "cascade"}
-    yield (
-        "Run",
-        _stated(
-            ("command", known.get("command")),
-            ("in folder", known.get("folder")),
-            ("started", known.get("started")),
-            ("finished", known.get("finished")),
-            ("seed", known.get("seed")),
-            ("device", engine["device"]),
-            ("compiled", engine["compiled"]),
-            ("batch size", engine["batch_size"]),
-            ("attack time", f"{engine['seconds']:.1f} s"),
-            ("within the model", f"{engine['model_seconds']:.1f} s"),
-        ),
-    )
-    yield (
-        "Software",
-        _stated(
-            ("advcli", summary["advcli_version"]),
-            ("Python", known.get("python")),
-            *((key, value) for key, value in known.items() if key not in own),
-            ("platform", known.get("platform")),
-        ),
-    )
-
-
-def _stated(*facts: tuple[str, Any]) -> list[tuple[str, str]]:
-    return [(name, _plain(value)) for name, value in facts if value not in (None, "")]
-
-
-def _plain(value: Any) -> str:
-    """A stored value in words."""
-    if isinstance(value, float):
-        return f"{value:.6g}"
-    if isinstance(value, (list, tuple)):
-        return "(" + ", ".join(map(_plain, value)) + ")"
-    return value if isinstance(value, str) else dumps(value)
