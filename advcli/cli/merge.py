@@ -18,7 +18,11 @@ from advcli.cli.options import (
 __all__ = ["command"]
 
 
-@click.command("merge", context_settings=EXAMPLES_SETTINGS)
+@click.command(
+    "merge",
+    context_settings=EXAMPLES_SETTINGS,
+    short_help="Put the runs of all shards together into one.",
+)
 @click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option(
     "--out",
