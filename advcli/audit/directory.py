@@ -36,6 +36,7 @@ class RunDirectory:
         self.run_file = root / "run.json"
         self.journal_file = root / "results.jsonl"
         self.summary_file = root / "summary.json"
+        self.baseline_file = root / "baseline.json"
 
     @property
     def holds_run(self) -> bool:
@@ -87,6 +88,12 @@ class RunDirectory:
     def read_summary(self) -> dict[str, Any]:
         return self._read(self.summary_file)
 
+    def read_baseline(self) -> dict[str, Any]:
+        return self._read(self.baseline_file)
+
+    def write_baseline(self, baseline: dict[str, Any]) -> None:
+        write_bytes(self.baseline_file, dumps(baseline).encode() + b"\n")
+
     def write_run(self, run: dict[str, Any]) -> None:
         write_bytes(self.run_file, dumps(run, indent=2).encode() + b"\n")
 
@@ -104,7 +111,8 @@ class RunDirectory:
         shutil.rmtree(self.root / CLEAN, ignore_errors=True)
         with contextlib.suppress(OSError):
             (self.root / CLEAN).parent.rmdir()
-        for file in (self.run_file, self.journal_file, self.summary_file, self.root / _LOCK):
+        written = self.run_file, self.journal_file, self.summary_file, self.baseline_file
+        for file in (*written, self.root / _LOCK):
             file.unlink(missing_ok=True)
         with contextlib.suppress(OSError):  # not empty: something else is in it
             self.root.rmdir()

@@ -47,7 +47,8 @@ Target = int | Literal["least-likely", "next"]
 class AuditConfig(BaseModel):
     """Every option of `attack` and `evaluate`, resolved; what run.json keeps of the request.
 
-    `eps` is in pixel space, empty for the norm's default; `batch_size` None is `auto`.
+    `eps` is in pixel space, empty for the norm's default; `batch_size` None is `auto`; `max_drop`
+    is in percentage points, None for 0 where there is a `baseline`.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -78,6 +79,9 @@ class AuditConfig(BaseModel):
     input_size: str | None = None
     custom_objects: tuple[str, ...] = ()
     fail_under: tuple[str, ...] = ()
+    confident: bool = False
+    baseline: str | None = None
+    max_drop: float | None = None
     exit_zero: bool = False
     allow_unsafe_model: bool = False
     allow_chance: bool = False

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from advcli.audit import regression
 from advcli.audit import resume as resuming
 from advcli.audit.directory import RunDirectory
 from advcli.audit.fitting import check_enough, check_generator, records
@@ -43,6 +44,7 @@ from advcli.audit.setup import (
     versions,
 )
 from advcli.audit.shrinking import Shrinking
+from advcli.audit.side import Side
 from advcli.audit.soundness import BUDGET, PRESET, finding
 from advcli.audit.summary import SCHEMA_VERSION, missing, summarise
 from advcli.engine.run import Engine, auto_lanes
@@ -94,7 +96,10 @@ def execute(
     natural = merged_natural(config, earlier, given) if earlier else draft_natural(config)
     gates = [parse_gate(text) for text in config.fail_under]
     check_planned(gates, phases, natural, targeted=config.targeted is not None)
+    baseline = regression.opened(config, directory, given)
+    regression.check_asked(baseline, config, phases, natural)
     header, folder = open_cheaply(config)
+    regression.check_asked(baseline, config, phases, natural, folder.class_names or ())
     check_enough(config, folder, phases)
     generator = (
         earlier["identity"].get("generator")
@@ -151,11 +156,14 @@ def execute(
     if earlier is not None:
         resuming.check_identity(run["identity"], earlier, given)
         run = resuming.continued(run, earlier)
+    regression.check_run(baseline, run, phases, natural)
     with _opened(directory) as kept:
         if earlier is not None and kept.read_run() != earlier:
             raise RunError("another process has changed this run meanwhile", "try again")
         keep = directory is not None
-        return _work(config, bench, phases, target, engine, run, kept, watcher, keep=keep)
+        return _work(
+            config, bench, phases, target, engine, run, kept, watcher, keep=keep, baseline=baseline
+        )
 
 
 def _work(
@@ -169,6 +177,7 @@ def _work(
     watcher: Watcher,
     *,
     keep: bool,
+    baseline: Side | None,
 ) -> Result:
     ledger = directory.ledger()
     natural = [NaturalPhase.from_dict(stored) for stored in run["natural"]]
@@ -182,11 +191,14 @@ def _work(
         worker.clean_pass(target)
         try:
             worker.check(phases)
-        except (ModelError, UsageError):
+            run["images"] |= worker.images_facts()
+            regression.check_images(baseline, run, ledger)
+        except (ModelError, RunError, UsageError):
             if fresh:
                 directory.discard()
             raise
-        run["images"] |= worker.images_facts()
+        if baseline is not None:
+            directory.write_baseline(baseline.as_dict())
         directory.summary_file.unlink(missing_ok=True)
         directory.write_run(run)
         try:
@@ -206,7 +218,7 @@ def _work(
                 f"{left} answers are missing at the end of the run", "use --resume"
             )
         run["provenance"] |= {"finished": _now()}
-        summary = summarise(run, ledger)
+        summary = summarise(run, ledger, regression.section(baseline, run, ledger))
         directory.write_run(run)
         directory.write_summary(summary)
     return Result(summary, directory.root if keep else None)

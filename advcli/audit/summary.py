@@ -18,7 +18,15 @@ from advcli.audit.plan import Phase
 from advcli.audit.statistics import median_distance, proportion, wilson
 from advcli.threats.budget import same_eps
 
-__all__ = ["SCHEMA_VERSION", "Standing", "missing", "summarise"]
+__all__ = [
+    "SCHEMA_VERSION",
+    "Standing",
+    "answers_at",
+    "budgets_of",
+    "missing",
+    "robust_set",
+    "summarise",
+]
 
 SCHEMA_VERSION = 1
 _FITTED = (
@@ -42,8 +50,13 @@ class Standing:
         return self.attempted - self.broken - self.errors
 
 
-def summarise(run: dict[str, Any], ledger: Ledger) -> dict[str, Any]:
-    """summary.json for what `run` (run.json) asked and `ledger` (the journal) answered."""
+def summarise(
+    run: dict[str, Any], ledger: Ledger, baseline: dict[str, Any] | None = None
+) -> dict[str, Any]:
+    """summary.json for what `run` (run.json) asked and `ledger` (the journal) answered.
+
+    `baseline`: the comparison with an earlier run (`regression.section`).
+    """
     phases = [Phase.from_dict(stored) for stored in run["phases"]]
     ledger = ledger.restricted(run["images"]["selected"])
     evaluated = dict(ledger.evaluated())
@@ -84,6 +97,7 @@ def summarise(run: dict[str, Any], ledger: Ledger) -> dict[str, Any]:
         "natural": natural,
         "natural_means": natural_means(natural, run["model"].get("input_shape")),
         "per_class": [],
+        "baseline": baseline,
         "soundness": {"verdict": soundness.verdict(findings), "findings": findings},
         "gates": [],
         "engine": {
@@ -94,7 +108,7 @@ def summarise(run: dict[str, Any], ledger: Ledger) -> dict[str, Any]:
         "provenance": run["provenance"],
     }
     if run["config"]["targeted"] is None:
-        robust = {budget: _robust_set(ledger, phases, *budget) for budget in _budgets(phases)}
+        robust = {budget: robust_set(ledger, phases, *budget) for budget in budgets_of(phases)}
         summary["worst_case"] = [
             _worst_case(ledger, phases, norm, eps, standing)
             for (norm, eps), standing in robust.items()
@@ -103,7 +117,13 @@ def summarise(run: dict[str, Any], ledger: Ledger) -> dict[str, Any]:
         robust = {}
     summary["per_class"] = list(_per_class(run["model"]["classes"], evaluated, robust))
     asked = [gating.parse_gate(text) for text in run["config"]["fail_under"]]
-    summary |= gating.judge(asked, summary, exit_zero=run["config"]["exit_zero"])
+    summary |= gating.judge(
+        asked,
+        summary,
+        exit_zero=run["config"]["exit_zero"],
+        confident=run["config"].get("confident", False),
+        max_drop=run["config"].get("max_drop"),
+    )
     return summary
 
 
@@ -213,7 +233,7 @@ def _fitted(run: dict[str, Any], phase: Phase, eps: float | None) -> dict[str, A
     return None
 
 
-def _budgets(phases: Sequence[Phase]) -> list[tuple[str, float]]:
+def budgets_of(phases: Sequence[Phase]) -> list[tuple[str, float]]:
     found: list[tuple[str, float]] = []
     for phase in phases:
         for eps in phase.eps:
@@ -225,7 +245,7 @@ def _budgets(phases: Sequence[Phase]) -> list[tuple[str, float]]:
     return sorted(found, key=lambda budget: order.index(budget[0]))
 
 
-def _answers_at(
+def answers_at(
     ledger: Ledger, phases: Sequence[Phase], norm: str, eps: float
 ) -> Iterator[tuple[Phase, dict[str, Answer]]]:
     """Everything that speaks about (norm, eps), minimum-norm searches asked elsewhere included."""
@@ -244,8 +264,8 @@ class Robust(NamedTuple):
     judged: set[str]
 
 
-def _robust_set(ledger: Ledger, phases: Sequence[Phase], norm: str, eps: float) -> Robust:
-    at = list(_answers_at(ledger, phases, norm, eps))
+def robust_set(ledger: Ledger, phases: Sequence[Phase], norm: str, eps: float) -> Robust:
+    at = list(answers_at(ledger, phases, norm, eps))
     judged = {
         image
         for image, clean in ledger.evaluated()
@@ -265,7 +285,7 @@ def _worst_case(
     ledger: Ledger, phases: Sequence[Phase], norm: str, eps: float, robust: Robust
 ) -> dict[str, Any]:
     broken_by: Counter[str] = Counter()
-    for phase, answers in _answers_at(ledger, phases, norm, eps):
+    for phase, answers in answers_at(ledger, phases, norm, eps):
         broken_by[phase.spec] += sum(
             answer.broken_at(eps, minimum=phase.minimum) and ledger.clean[image].attacked
             for image, answer in answers.items()
@@ -276,6 +296,7 @@ def _worst_case(
         "eps": eps,
         "robust_accuracy": proportion(len(robust.standing), len(robust.judged)),
         "ci95": wilson(len(robust.standing), len(robust.judged)),
+        "total": len(robust.judged),
         "broken_by": dict(broken_by),
     }
 
