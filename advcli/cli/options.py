@@ -14,10 +14,13 @@ from click.core import ParameterSource
 __all__ = [
     "EXAMPLES_SETTINGS",
     "audit_options",
+    "confident_option",
     "given_options",
     "images_options",
+    "max_drop_option",
     "model_options",
     "output_options",
+    "printing_options",
     "use_color",
     "variable_of",
 ]
@@ -182,6 +185,43 @@ def images_options(function: F) -> F:
     )(function)
 
 
+def max_drop_option(default: str) -> Callable[[F], F]:
+    """How much less robust a run may be; `default` says what holds without it."""
+    return click.option(
+        "--max-drop",
+        metavar="POINTS",
+        type=Parsed("POINTS", "advcli.audit.gates", "parse_points"),
+        help="Exit 1 where a worst case (or a natural or targeted figure) is more percentage "
+        f"points lower on the same images. {default}",
+    )
+
+
+def baseline_options(function: F) -> F:
+    """A run that this one must not fall behind."""
+    return _stacked(
+        click.option(
+            "--baseline",
+            metavar="RUN",
+            help="An earlier run directory: its images are paired with this run's by content, "
+            "and a gate is set on the drop.",
+        ),
+        max_drop_option(
+            "With --baseline alone: 0, any drop fails (give --confident some room: at 0 it "
+            "passes only a proven gain)."
+        ),
+    )(function)
+
+
+def confident_option(function: F) -> F:
+    """By what a gate is decided."""
+    return click.option(
+        "--confident",
+        is_flag=True,
+        help="Gates go by 95 % intervals: pass and fail only where the whole interval does, "
+        "else exit 3, and how many more images would settle it.",
+    )(function)
+
+
 def audit_options(function: F) -> F:
     """What is run, how, and what must hold."""
     return _stacked(
@@ -272,6 +312,8 @@ def audit_options(function: F) -> F:
             "linf@8/255=40, corruption=50, class:NAME=30; repeatable. Without a scope: every worst "
             "case.",
         ),
+        baseline_options,
+        confident_option,
         click.option("--exit-zero", is_flag=True, help="Exit 0 where a gate fails."),
         click.option(
             "--out",

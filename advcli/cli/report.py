@@ -24,7 +24,7 @@ __all__ = ["command"]
     help="Write a report: .json, .csv, .md, .junit.xml or .sarif; repeatable.",
 )
 @click.option("-q", "--quiet", is_flag=True, help="Write the reports, print nothing.")
-@printing_options("table", "json", "csv", "markdown")
+@printing_options("table", "json", "csv", "markdown", "github")
 def command(
     run: Path,
     reports: tuple[Path, ...],

@@ -36,6 +36,7 @@ COLUMNS = (
     "gradients_per_image",
     "seconds",
     "verdict",
+    "images_needed",
 )
 _FORMULA = ("=", "+", "-", "@", "＝", "＋", "－", "＠")
 # Half of Europe's spreadsheets split at semicolons, whatever the quotes around them.
@@ -113,6 +114,7 @@ def _rows(summary: dict[str, Any]) -> Iterator[dict[str, Any]]:
             "robust_accuracy": gate["value"],
             **_interval(gate["ci95"]),
             "verdict": gate["verdict"],
+            "images_needed": gate.get("images_needed"),
         }
 
 
