@@ -16,7 +16,7 @@ from advcli.audit.drop import drop_gate
 from advcli.audit.gates import concluded
 from advcli.audit.side import FAILED, FALLS, STANDS, ImageKey, Side, Threat
 from advcli.audit.statistics import mcnemar, paired_difference, proportion
-from advcli.errors import RunError, UsageError
+from advcli.errors import RunError
 from advcli.images.text import printable
 
 __all__ = [
@@ -280,8 +280,6 @@ def with_gate(
 ) -> dict[str, Any]:
     """The comparison with a gate and its verdict; None sets none."""
     if max_drop is None:
-        if confident:
-            raise UsageError("--confident is for a gate", "add --max-drop POINTS")
         return comparison
     suspect = comparison["new"]["soundness"] == "suspect"
     row = drop_gate(comparison["threats"], max_drop, confident=confident, suspect=suspect)

@@ -111,8 +111,7 @@ class RunDirectory:
         shutil.rmtree(self.root / CLEAN, ignore_errors=True)
         with contextlib.suppress(OSError):
             (self.root / CLEAN).parent.rmdir()
-        written = self.run_file, self.journal_file, self.summary_file, self.baseline_file
-        for file in (*written, self.root / _LOCK):
+        for file in (self.run_file, self.journal_file, self.summary_file, self.root / _LOCK):
             file.unlink(missing_ok=True)
         with contextlib.suppress(OSError):  # not empty: something else is in it
             self.root.rmdir()

@@ -25,7 +25,7 @@ _NAMED = 10
 _LISTED = 1000
 _LEGEND = (
     "points: NEW - BASE on the paired images, with Bonett and Price's 95 % interval; "
-    "p: McNemar's exact test on the images that changed"
+    "p: McNemar's exact test of the images that changed"
 )
 _COLUMNS = (
     *("threat", "scope", "attack", "norm", "eps", "kind", "severity", "paired", "errors"),
@@ -97,7 +97,7 @@ def render(found: dict[str, Any], *, width: int | None = None, color: bool = Fal
         parts.append(Text(f"{hidden} more natural threats lost less (--format json)", style="dim"))
     parts += [Text(line, style="dim") for line in _remarks(found)]
     for row in found["threats"]:
-        if row["scope"] == "worst case" or (row["gated"] and row["newly_broken"]):
+        if row["gated"] and row["scope"] != "natural":
             parts += [Text(), Text(f"{printable(row['threat'])}: {pairs.changes(row)}")]
             parts += [Text(f"  {name}") for name in _broken(row, _NAMED, 70)]
     parts.append(Text())
@@ -148,7 +148,7 @@ def _markdown(found: dict[str, Any], *, short: bool) -> Iterator[str]:
         yield ""
         yield f"Gate **{gate['verdict']}**: {escaped(figures.gate_text(gate))}."
     for row in () if short else found["threats"]:
-        if row["gated"] and row["newly_broken"]:
+        if row["gated"] and row["scope"] != "natural" and row["newly_broken"]:
             yield ""
             yield f"## {escaped(row['threat'])}: {escaped(pairs.changes(row))}"
             yield ""

@@ -50,6 +50,7 @@ def render(summary: dict[str, Any]) -> str:
     name).
     `kind` tells the rows of a class apart (`clean`, `worst case`), and says `untargeted` or
     `targeted` of an attack: there `broken` are labels lost, success_rate · attempted are hits.
+    The gate `baseline` has a difference in the place of an accuracy.
     """
     text = io.StringIO()
     writer = csv.DictWriter(text, COLUMNS, restval="", lineterminator="\n")

@@ -148,25 +148,26 @@ def shortened(summary: dict[str, Any]) -> str:
     ]
     clean = summary["clean"]
     first = ["clean", figures.percent(clean["accuracy"]), figures.interval(clean["ci95"])]
+    order = {"fail": 0, "suspect": 0, "inconclusive": 1}
+
+    def worst(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        return sorted(found, key=lambda row: order.get(row["verdict"], 2))[:_FEW]
+
     few = summary | {
-        "gates": summary["gates"][:_FEW],
-        "soundness": summary["soundness"] | {"findings": _worst_first(summary)[:_FEW]},
+        "gates": worst(summary["gates"]),
+        "soundness": summary["soundness"] | {"findings": worst(summary["soundness"]["findings"])},
     }
     lines = [
         *_headline(summary),
         "",
         "> The report is too long for this place and was shortened; the whole one: "
-        "`advcli report RUN -r report.md`",
+        "`advcli report RUN -r report.md` of a run kept with --out",
         "",
         *pipe_table(["worst case", "robust", "95 %"], [first, *rows[:_FEW]]),
         *_gates(few),
         *_findings(few),
     ]
     return "\n".join(lines) + "\n"
-
-
-def _worst_first(summary: dict[str, Any]) -> list[dict[str, Any]]:
-    return sorted(summary["soundness"]["findings"], key=lambda f: f["verdict"] != "suspect")
 
 
 def _natural(summary: dict[str, Any]) -> Iterator[str]:

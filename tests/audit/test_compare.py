@@ -14,7 +14,7 @@ from advcli.audit.directory import RunDirectory
 from advcli.audit.natural import NaturalPhase
 from advcli.audit.side import Side
 from advcli.audit.statistics import mcnemar
-from advcli.errors import AdvcliError, RunError, UsageError
+from advcli.errors import AdvcliError, RunError
 
 from .support import answer, clean, finished, phase
 
@@ -424,5 +424,3 @@ def test_a_suspect_run_does_not_pass(tmp_path: Path) -> None:
     worse["new"]["soundness"] = "suspect"
     assert with_gate(worse, 0.0, confident=False)["exit_code"] == 1
     assert with_gate(worse, None, confident=False)["exit_code"] == 0
-    with pytest.raises(UsageError, match="--confident is for a gate"):
-        with_gate(worse, None, confident=True)

@@ -69,6 +69,10 @@ USAGE = [
     ["evaluate", FOLDER, FOLDER],
     ["attacks", "pdg"],
     ["verify", "none"],
+    ["compare", "none", "nothing"],
+    ["evaluate", M, FOLDER, "--baseline", "none"],
+    ["evaluate", M, FOLDER, "--max-drop", "2"],
+    ["evaluate", M, FOLDER, "--baseline", "none", "--max-drop", "nan"],
 ]
 
 
@@ -119,11 +123,11 @@ def test_no_arguments_show_the_help_and_refuse() -> None:
 
 
 def test_what_is_not_built_is_unknown() -> None:
-    for option in ("--dry-run", "--baseline", "--shard", "--time-budget", "--config"):
+    for option in ("--dry-run", "--shard", "--time-budget", "--config"):
         code, _, err, _ = child("evaluate", M, FOLDER, option)
         assert code == 2
         assert "No such option" in err
-    for command in ("compare", "merge", "config"):
+    for command in ("merge", "config"):
         assert "No such command" in child(command)[2]
 
 

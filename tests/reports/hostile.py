@@ -106,6 +106,8 @@ def commands(root: Path) -> dict[str, list[str]]:
         "attack": ["attack", model, images, *FGSM, *gates, *out, "--out", run],
         "aimed": ["evaluate", model, flat, *labels, *FGSM, *aimed, "--targeted", LABELS[TARGET]],
         "json": ["attack", model, images, *FGSM, "--out", run, "--resume", "--format", "json"],
+        "compare": ["compare", run, run],
+        "annotations": ["report", run, "--format", "github"],
         "inspect": ["inspect", model, images],
         "verify": ["verify", run],
         "attacks": ["attacks"],
