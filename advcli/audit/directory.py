@@ -36,6 +36,7 @@ class RunDirectory:
         self.run_file = root / "run.json"
         self.journal_file = root / "results.jsonl"
         self.summary_file = root / "summary.json"
+        self.baseline_file = root / "baseline.json"
 
     @property
     def holds_run(self) -> bool:
@@ -86,6 +87,12 @@ class RunDirectory:
 
     def read_summary(self) -> dict[str, Any]:
         return self._read(self.summary_file)
+
+    def read_baseline(self) -> dict[str, Any]:
+        return self._read(self.baseline_file)
+
+    def write_baseline(self, baseline: dict[str, Any]) -> None:
+        write_bytes(self.baseline_file, dumps(baseline).encode() + b"\n")
 
     def write_run(self, run: dict[str, Any]) -> None:
         write_bytes(self.run_file, dumps(run, indent=2).encode() + b"\n")

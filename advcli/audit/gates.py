@@ -18,13 +18,24 @@ from fractions import Fraction
 from typing import Any, Literal
 
 from advcli.audit import natural, waivers
+from advcli.audit.deciding import Figure, decide, share_figure
+from advcli.audit.drop import drop_gate
 from advcli.audit.natural import NaturalPhase
 from advcli.audit.plan import Phase
 from advcli.audit.waivers import StatedGate, Waiver
 from advcli.errors import UsageError
 from advcli.threats.budget import NORMS, format_eps, parse_eps, same_eps
 
-__all__ = ["Gate", "check_classes", "check_planned", "gates_of", "judge", "parse_gate"]
+__all__ = [
+    "Gate",
+    "check_classes",
+    "check_planned",
+    "concluded",
+    "gates_of",
+    "judge",
+    "parse_gate",
+    "parse_points",
+]
 
 Kind = Literal["worst", "clean", "attack", "norm", "class"]
 _HOW = (
@@ -98,6 +109,20 @@ def _threshold(percent: str, text: str) -> float:
     return float(exact / 100)  # rounded once, as count / total is: 33.3 % of 1000 is equality
 
 
+def parse_points(text: str) -> float:
+    """Percentage points of `--max-drop`, from 0 to 100."""
+    try:
+        value = float(Fraction(text.strip()))
+    except (ValueError, ZeroDivisionError, OverflowError):
+        value = -1.0
+    if not 0 <= value <= 100:
+        raise UsageError(
+            f"--max-drop {text}: is no number of percentage points from 0 to 100",
+            "write --max-drop 2 to allow 80 % to become 78 %",
+        )
+    return value
+
+
 def check_planned(
     gates: Iterable[Gate],
     phases: Sequence[Phase],
@@ -168,24 +193,51 @@ def judge(
     *,
     exit_zero: bool,
     day: datetime.date | None = None,
+    confident: bool = False,
+    max_drop: float | None = None,
 ) -> dict[str, Any]:
     """`{gates, verdict, exit_code}` for a summary that has its figures and its soundness.
 
     `day` decides which waivers hold; None is today.
 
     A gate that fails on suspect figures still fails, because those are upper bounds; one that
-    would pass on them is inconclusive. Errors on images leave no verdict.
+    would pass on them is inconclusive. Errors on images leave no verdict. `confident`: see
+    `deciding`. Where the summary has a `baseline`, a gate on the drop is the last.
     """
     rows_with_errors = [*summary["attacks"], *summary["natural"]]
-    errors = any(row["errors"] for row in rows_with_errors) or summary["clean"]["errors"]
+    errors = any(row["errors"] for row in rows_with_errors) or bool(summary["clean"]["errors"])
     suspect = summary["soundness"]["verdict"] == "suspect"
-    rows = [_judge_one(gate, summary, suspect=suspect, errors=bool(errors)) for gate in gates]
+    rows: list[dict[str, Any]] = [
+        {"gate": gate.text, "threshold": gate.threshold}
+        | decide(
+            _figures(gate, summary),
+            gate.threshold,
+            confident=confident,
+            suspect=suspect,
+            errors=errors,
+        )
+        for gate in gates
+    ]
     for gate, row in zip(gates, rows, strict=True):
         row["waiver"] = waivers.settled(gate.waiver, row["verdict"], day or waivers.today())
+    baseline = summary.get("baseline")
+    if baseline is not None:
+        drop = max_drop or 0.0
+        row = drop_gate(
+            baseline["threats"], drop, confident=confident, suspect=suspect, errors=errors
+        )
+        rows.append(row | {"waiver": None})
+    return {"gates": rows} | concluded(rows, errors=errors, exit_zero=exit_zero)
+
+
+def concluded(
+    rows: Iterable[dict[str, Any]], *, errors: bool, exit_zero: bool = False
+) -> dict[str, Any]:
+    """`{verdict, exit_code}` of all gates together."""
     verdicts = {"pass" if waivers.accepted(row) else row["verdict"] for row in rows}
     if errors:
         verdict, code = "inconclusive", 3
-    elif not rows:
+    elif not verdicts:
         verdict, code = "none", 0
     elif "fail" in verdicts:
         verdict, code = "fail", 0 if exit_zero else 1
@@ -193,44 +245,38 @@ def judge(
         verdict, code = "inconclusive", 3
     else:
         verdict, code = "pass", 0
-    return {"gates": rows, "verdict": verdict, "exit_code": code}
+    return {"verdict": verdict, "exit_code": code}
 
 
-def _judge_one(
-    gate: Gate, summary: dict[str, Any], *, suspect: bool, errors: bool
-) -> dict[str, Any]:
-    found = [(value, ci) for value, ci in _figures(gate, summary) if value is not None]
-    value, ci95 = min(found, key=lambda pair: pair[0], default=(None, None))
-    if value is None or errors:
-        verdict = "inconclusive"
-    elif value < gate.threshold:
-        verdict = "fail"
-    else:
-        verdict = "inconclusive" if suspect else "pass"
-    return {
-        "gate": gate.text,
-        "threshold": gate.threshold,
-        "value": value,
-        "ci95": ci95,
-        "verdict": verdict,
-    }
+def _figures(gate: Gate, summary: dict[str, Any]) -> list[Figure]:
+    return [figure for figure in _all_figures(gate, summary) if figure is not None]
 
 
-def _figures(gate: Gate, summary: dict[str, Any]) -> list[tuple[float | None, Any]]:
+def _all_figures(gate: Gate, summary: dict[str, Any]) -> list[Figure | None]:
+    evaluated = summary["clean"]["total"]
+
     def at(row: dict[str, Any]) -> bool:
         return gate.eps is None or (row["eps"] is not None and same_eps(row["eps"], gate.eps))
 
+    def figure(name: str, row: dict[str, Any], images: int = evaluated) -> Figure | None:
+        where = name if row["eps"] is None else f"{name} {row['norm']} {format_eps(row['eps'])}"
+        return share_figure(where, row["robust_accuracy"], row["ci95"], row["total"], images)
+
     if gate.kind == "clean":
-        return [(summary["clean"]["accuracy"], summary["clean"]["ci95"])]
+        clean = summary["clean"]
+        return [share_figure("clean", clean["accuracy"], clean["ci95"], evaluated, evaluated)]
     if gate.kind == "attack":
         return [
-            (row["robust_accuracy"], row["ci95"])
+            figure(row["attack"], row)
             for row in summary["attacks"]
             if gate.subject in (row["attack"], row["attack"].partition(":")[0]) and at(row)
-        ] + natural.figures(gate.subject, gate.eps, summary)
+        ] + [
+            share_figure(*found, evaluated)
+            for found in natural.figures(gate.subject, gate.eps, summary)
+        ]
     if gate.kind == "class":
         return [
-            (row["robust_accuracy"], row["ci95"])
+            figure(f"class {gate.subject}", row, entry["total"])
             for entry in summary["per_class"]
             if entry["class"] == gate.subject
             for row in entry["worst_case"]
@@ -238,7 +284,7 @@ def _figures(gate: Gate, summary: dict[str, Any]) -> list[tuple[float | None, An
     # beside a fitted attack the worst case is that of fewer images, and may be above one attack's
     untargeted = summary["attacks"] if summary["worst_case"] else []
     return [
-        (row["robust_accuracy"], row["ci95"])
+        figure(row.get("attack", "worst case"), row)
         for row in (*summary["worst_case"], *untargeted)
         if None not in (row["norm"], row["eps"])
         and (gate.kind == "worst" or row["norm"] == gate.subject)

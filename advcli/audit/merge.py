@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from advcli.audit import waivers
+from advcli.audit import regression, waivers
 from advcli.audit.directory import RunDirectory
 from advcli.audit.gates import check_classes, check_planned, gates_of
 from advcli.audit.journal import read_lines
@@ -62,7 +62,11 @@ def merge_runs(
         for directory in shards:
             for folder in _PICTURES:
                 _link_files(directory.root / folder, out / folder)
-        summary = summarise(merged, target.ledger())
+        ledger = target.ledger()
+        baseline = regression.stored(shards[0]) if merged["config"].get("baseline") else None
+        if baseline is not None:
+            target.write_baseline(baseline.as_dict())
+        summary = summarise(merged, ledger, regression.section(baseline, merged, ledger))
         target.write_run(merged)
         target.write_summary(summary)
     return summary

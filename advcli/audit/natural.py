@@ -363,9 +363,10 @@ def _named(subject: str, spec: str, kind: str) -> bool:
 
 def figures(
     subject: str, severity: float | None, summary: dict[str, Any]
-) -> list[tuple[float | None, Any]]:
-    """What a gate compares: the mean of a threat with severities, the row of a search."""
-    found: list[tuple[float | None, Any]] = []
+) -> list[tuple[str, float | None, Any, int]]:
+    """What a gate compares, (name, accuracy, interval, images): the mean of a threat with
+    severities, the row of a search."""
+    found: list[tuple[str, float | None, Any, int]] = []
     rows = summary["natural"]
     for spec in dict.fromkeys(row["attack"] for row in rows):
         own = [row for row in rows if row["attack"] == spec]
@@ -376,7 +377,10 @@ def figures(
         ]
         means = natural_means(chosen)
         if means:
-            found.append((means[0]["accuracy"], means[0]["ci95"]))
+            found.append((subject, means[0]["accuracy"], means[0]["ci95"], means[0]["total"]))
         else:
-            found += [(row["accuracy"], row["ci95"]) for row in chosen]
+            found += [
+                (f"{spec} {row['kind']}", row["accuracy"], row["ci95"], row["total"])
+                for row in chosen
+            ]
     return found

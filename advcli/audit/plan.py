@@ -50,7 +50,8 @@ class AuditConfig(BaseModel):
     """Every option of `attack` and `evaluate`, resolved; what run.json keeps of the request.
 
     `eps` is in pixel space, empty for the norm's default; `batch_size` None is `auto`;
-    `time_budget` is in seconds.
+    `time_budget` is in seconds; `max_drop` is in percentage points, None for 0 where there is a
+    `baseline`.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -84,6 +85,9 @@ class AuditConfig(BaseModel):
     custom_objects: tuple[str, ...] = ()
     fail_under: tuple[str, ...] = ()
     gates: tuple[StatedGate, ...] = ()
+    confident: bool = False
+    baseline: str | None = None
+    max_drop: float | None = None
     exit_zero: bool = False
     allow_unsafe_model: bool = False
     allow_chance: bool = False

@@ -15,8 +15,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from advcli.audit import regression, waivers
 from advcli.audit import resume as resuming
-from advcli.audit import waivers
 from advcli.audit.deadline import BLOCK, Deadline, TimeIsUpError, shown_duration
 from advcli.audit.directory import RunDirectory
 from advcli.audit.fitting import check_enough, check_generator, records
@@ -48,6 +48,7 @@ from advcli.audit.setup import (
 )
 from advcli.audit.shards import check_divisible, listing
 from advcli.audit.shrinking import Shrinking
+from advcli.audit.side import Side
 from advcli.audit.soundness import BUDGET, PRESET, finding
 from advcli.audit.summary import SCHEMA_VERSION, missing, summarise
 from advcli.engine.run import Engine, auto_lanes
@@ -70,6 +71,7 @@ class Plan:
     run: dict[str, Any]  # run.json
     directory: RunDirectory | None
     earlier: dict[str, Any] | None  # run.json of the run that goes on
+    baseline: Side | None  # the run that it must not fall behind
 
 
 @dataclass(frozen=True)
@@ -153,7 +155,10 @@ def prepare(
     natural = merged_natural(config, earlier, given) if earlier else draft_natural(config)
     gates = gates_of(config.fail_under, config.gates)
     check_planned(gates, phases, natural, targeted=config.targeted is not None)
+    baseline = regression.opened(config, directory, given)
+    regression.check_asked(baseline, config, phases, natural)
     header, folder = open_cheaply(config)
+    regression.check_asked(baseline, config, phases, natural, folder.class_names or ())
     check_enough(config, folder, phases)
     check_divisible(config, phases, len(folder.refs))
     generator = (
@@ -212,7 +217,10 @@ def prepare(
     if earlier is not None:
         resuming.check_identity(run["identity"], earlier, given)
         run = resuming.continued(run, earlier)
-    return Plan(config, bench, phases, tuple(natural), target, engine, run, directory, earlier)
+    regression.check_run(baseline, run, phases, natural)
+    return Plan(
+        config, bench, phases, tuple(natural), target, engine, run, directory, earlier, baseline
+    )
 
 
 def _work(
@@ -234,12 +242,15 @@ def _work(
         worker.clean_pass(plan.target)
         try:
             worker.check(phases)
-        except (ModelError, UsageError):
+            run["images"] |= _facts(ledger, [*finished, worker])
+            regression.check_images(plan.baseline, run, ledger)
+        except (ModelError, RunError, UsageError):
             if fresh:
                 directory.discard()
             raise
         worker.begin_gallery()
-        run["images"] |= _facts(ledger, [*finished, worker])
+        if plan.baseline is not None:
+            directory.write_baseline(plan.baseline.as_dict())
         directory.summary_file.unlink(missing_ok=True)
         directory.write_run(run)
         try:
@@ -286,7 +297,7 @@ def _work(
             )
         run["provenance"] |= {"finished": _now()}
         run["judged_on"] = waivers.today().isoformat()
-        summary = summarise(run, ledger)
+        summary = summarise(run, ledger, regression.section(plan.baseline, run, ledger))
         directory.write_run(run)
         directory.write_summary(summary)
     return Result(summary, None if plan.directory is None else directory.root)

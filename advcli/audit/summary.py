@@ -19,7 +19,7 @@ from advcli.audit.plan import Phase, budgets
 from advcli.audit.statistics import median_distance, proportion, wilson
 from advcli.threats.budget import Norm, same_eps
 
-__all__ = ["SCHEMA_VERSION", "Standing", "missing", "robust_set", "summarise"]
+__all__ = ["SCHEMA_VERSION", "Standing", "answers_at", "missing", "robust_set", "summarise"]
 
 SCHEMA_VERSION = 1
 _FITTED = (
@@ -43,8 +43,13 @@ class Standing:
         return self.attempted - self.broken - self.errors
 
 
-def summarise(run: dict[str, Any], ledger: Ledger) -> dict[str, Any]:
-    """summary.json for what `run` (run.json) asked and `ledger` (the journal) answered."""
+def summarise(
+    run: dict[str, Any], ledger: Ledger, baseline: dict[str, Any] | None = None
+) -> dict[str, Any]:
+    """summary.json for what `run` (run.json) asked and `ledger` (the journal) answered.
+
+    `baseline`: the comparison with an earlier run (`regression.section`).
+    """
     phases = [Phase.from_dict(stored) for stored in run["phases"]]
     ledger = ledger.restricted(run["images"]["selected"])
     evaluated = dict(ledger.evaluated())
@@ -87,6 +92,7 @@ def summarise(run: dict[str, Any], ledger: Ledger) -> dict[str, Any]:
         "natural_means": natural_means(natural, run["model"].get("input_shape")),
         "per_class": [],
         "confusion": [],
+        "baseline": baseline,
         "soundness": {
             "verdict": soundness.verdict(findings, off=run["config"].get("soundness") == "off"),
             "findings": findings,
@@ -119,6 +125,8 @@ def summarise(run: dict[str, Any], ledger: Ledger) -> dict[str, Any]:
         summary,
         exit_zero=run["config"]["exit_zero"],
         day=datetime.date.fromisoformat(day) if day else None,
+        confident=run["config"].get("confident", False),
+        max_drop=run["config"].get("max_drop"),
     )
     return summary
 
@@ -231,7 +239,7 @@ def _fitted(run: dict[str, Any], phase: Phase, eps: float | None) -> dict[str, A
     return None
 
 
-def _answers_at(
+def answers_at(
     ledger: Ledger, phases: Sequence[Phase], norm: str, eps: float
 ) -> Iterator[tuple[Phase, dict[str, Answer]]]:
     """Everything that speaks about (norm, eps), minimum-norm searches asked elsewhere included."""
@@ -252,7 +260,7 @@ class Robust(NamedTuple):
 
 def robust_set(ledger: Ledger, phases: Sequence[Phase], norm: str, eps: float) -> Robust:
     """The worst case at (norm, eps), image by image."""
-    at = list(_answers_at(ledger, phases, norm, eps))
+    at = list(answers_at(ledger, phases, norm, eps))
     judged = {
         image
         for image, clean in ledger.evaluated()
@@ -272,7 +280,7 @@ def _worst_case(
     ledger: Ledger, phases: Sequence[Phase], norm: str, eps: float, robust: Robust
 ) -> dict[str, Any]:
     broken_by: Counter[str] = Counter()
-    for phase, answers in _answers_at(ledger, phases, norm, eps):
+    for phase, answers in answers_at(ledger, phases, norm, eps):
         broken_by[phase.spec] += sum(
             answer.broken_at(eps, minimum=phase.minimum) and ledger.clean[image].attacked
             for image, answer in answers.items()
@@ -283,6 +291,7 @@ def _worst_case(
         "eps": eps,
         "robust_accuracy": proportion(len(robust.standing), len(robust.judged)),
         "ci95": wilson(len(robust.standing), len(robust.judged)),
+        "total": len(robust.judged),
         "broken_by": dict(broken_by),
     }
 
@@ -329,7 +338,7 @@ def _predictions(
     """
     found: dict[str, int | None] = {}
     failed: set[str] = set()
-    for phase, answers in _answers_at(ledger, phases, norm, eps):
+    for phase, answers in answers_at(ledger, phases, norm, eps):
         for image, answer in answers.items():
             if answer.error:
                 failed.add(image)

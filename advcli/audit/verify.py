@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from advcli.audit import regression
 from advcli.audit.directory import RunDirectory
 from advcli.audit.journal import finite, read_lines
 from advcli.audit.ledger import Ledger
@@ -164,7 +165,12 @@ def _check_summary(
             f"{printable(str(directory.root))}: the run is not finished", "finish it with --resume"
         )
     stored = directory.read_summary()
-    expected = finite(summarise(run, ledger))
+    try:
+        baseline = regression.stored(directory) if run["config"].get("baseline") else None
+    except RunError as error:
+        found.complain("", directory.baseline_file.name, error.message)
+        return
+    expected = finite(summarise(run, ledger, regression.section(baseline, run, ledger)))
     different = [key for key in expected if stored.get(key) != expected[key]]
     if different:
         detail = f"is not what the journal adds up to: {', '.join(different)} differ"

@@ -11,15 +11,19 @@ from advcli import __version__
 
 __all__ = ["COMMANDS", "cli"]
 
-COMMANDS = ("attack", "evaluate", "inspect", "attacks", "report", "merge", "verify", "config")
+COMMANDS = (
+    *("attack", "evaluate", "inspect", "attacks"),
+    *("compare", "report", "merge", "verify", "config"),
+)
 
 _EPILOG = """\b
 Exit codes:
   0    finished; every gate passed, or none was set
-  1    a gate failed: the model is not robust enough
+  1    a gate failed: the model is not robust enough, or got worse
   2    refused: bad usage, model, images or run directory; nothing was written
-  3    no verdict: a crash, errors on images, or a gate that would pass on
-       suspect figures; verify: files or verdicts do not match
+  3    no verdict: a crash, errors on images, a gate that would pass on suspect
+       figures, or with --confident one that more images would settle; verify:
+       files or verdicts do not match
   130  interrupted, 143 terminated: what was finished is kept in --out, for --resume
 
 \b
@@ -68,6 +72,7 @@ def cli(ctx: click.Context) -> int:
     advcli evaluate model.h5 images/ --fail-under 40
     advcli attack model.h5 images/ -a pgd --out run/
     advcli inspect model.h5 images/             what is in the file
+    advcli compare run-before/ run-after/       what broke, what got fixed
     """
     if ctx.invoked_subcommand is None:
         click.echo(ctx.get_help(), err=True)

@@ -35,7 +35,7 @@ __all__ = ["command"]
 )
 @images_options
 @model_options
-@output_options("table", "json", "csv", "markdown")
+@output_options("table", "json", "csv", "markdown", "github")
 @click.pass_context
 def command(ctx: click.Context, /, **options: Any) -> int:
     """Perturb IMAGES so that MODEL gets them wrong, and write them into --out.

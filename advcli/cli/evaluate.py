@@ -32,7 +32,7 @@ __all__ = ["command"]
 @click.option("--save-images", is_flag=True, help="Write clean and perturbed images into --out.")
 @images_options
 @model_options
-@output_options("table", "json", "csv", "markdown")
+@output_options("table", "json", "csv", "markdown", "github")
 @click.pass_context
 def command(ctx: click.Context, /, **options: Any) -> int:
     """Accuracy of MODEL on IMAGES, unperturbed and under attack.
@@ -46,6 +46,7 @@ def command(ctx: click.Context, /, **options: Any) -> int:
     advcli evaluate model.h5 test/ --preset autoattack --limit 200
     advcli evaluate model.h5 test/ --curve
     advcli evaluate model.h5 test/ --fail-under 40 --out run/ -r report.md
+    advcli evaluate model.h5 test/ --baseline last-release/ --max-drop 2
     """
     from advcli.cli.running import run_audit
 

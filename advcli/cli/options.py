@@ -17,10 +17,12 @@ __all__ = [
     "TEXT",
     "FileName",
     "audit_options",
+    "confident_option",
     "gate_options",
     "given_options",
     "images_options",
     "loading_options",
+    "max_drop_option",
     "model_options",
     "origin_of",
     "output_options",
@@ -251,7 +253,46 @@ def gate_options(function: F) -> F:
             "linf@8/255=40, corruption=50, class:NAME=30; repeatable. Without a scope: every worst "
             "case.",
         ),
+        confident_option,
         click.option("--exit-zero", is_flag=True, help="Exit 0 where a gate fails."),
+    )(function)
+
+
+def confident_option(function: F) -> F:
+    """By what a gate is decided."""
+    return click.option(
+        "--confident",
+        is_flag=True,
+        help="Gates go by 95 % intervals: pass and fail only where the whole interval does, "
+        "else exit 3, and how many more images would settle it.",
+    )(function)
+
+
+def max_drop_option(default: str) -> Callable[[F], F]:
+    """How much less robust a run may be; `default` says what holds without it."""
+    return click.option(
+        "--max-drop",
+        metavar="POINTS",
+        type=Parsed("POINTS", "advcli.audit.gates", "parse_points"),
+        help="Exit 1 where a worst case (or a natural or targeted figure) is more percentage "
+        f"points lower on the same images. {default}",
+    )
+
+
+def baseline_options(function: F) -> F:
+    """A run that this one must not fall behind."""
+    return _stacked(
+        click.option(
+            "--baseline",
+            metavar="RUN",
+            type=FileName(),
+            help="An earlier run directory: its images are paired with this run's by content, "
+            "and a gate is set on the drop.",
+        ),
+        max_drop_option(
+            "With --baseline alone: 0, any drop fails (give --confident some room: at 0 it "
+            "passes only a proven gain)."
+        ),
     )(function)
 
 
@@ -383,6 +424,7 @@ def audit_options(function: F) -> F:
             is_flag=True,
             help="Only say what would be run, with how many model calls and seconds at most.",
         ),
+        baseline_options,
         click.option(
             "--out",
             type=click.Path(path_type=Path),

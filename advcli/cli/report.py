@@ -16,7 +16,7 @@ __all__ = ["command"]
 @click.argument("run", type=click.Path(path_type=Path))
 @report_options
 @click.option("-q", "--quiet", is_flag=True, help="Write the reports, print nothing.")
-@printing_options("table", "json", "csv", "markdown")
+@printing_options("table", "json", "csv", "markdown", "github")
 def command(
     run: Path,
     reports: tuple[Path, ...],

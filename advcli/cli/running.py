@@ -18,6 +18,7 @@ from advcli.cli.options import given_options, use_color
 if TYPE_CHECKING:
     from advcli.audit.plan import AuditConfig
     from advcli.audit.run import Result
+    from advcli.cli.progress import Shown
     from advcli.errors import NoVerdictError
 
 __all__ = ["check_paths", "rendered", "run_audit", "screen_width"]
@@ -70,6 +71,7 @@ def run_audit(ctx: click.Context, command: str, options: dict[str, Any]) -> int:
             hint = "nothing was kept: give --out DIR to be able to go on after a failure"
             raise NoVerdictError(error.message, hint) from error
     unwritten = _write_reports(options["reports"], result, out)
+    _append_step_summary(result.summary, watcher)
     if result.directory is not None:
         watcher.note(f"run kept in {result.directory}")
     emit(rendered(result.summary, options["output_format"], options["color"]))
@@ -127,6 +129,16 @@ def _write_reports(
                 again = f"the run is finished and kept: --out {kept} --resume -r writes it again"
             failure = failure or NoVerdictError(f"--report {error.message}", again)
     return failure
+
+
+def _append_step_summary(summary: dict[str, Any], watcher: Shown) -> None:
+    """What GitHub shows of the step that this runs in; nothing elsewhere."""
+    from advcli.reports import markdown
+    from advcli.reports.step_summary import append
+
+    unwritten = append(lambda: markdown.render(summary), lambda: markdown.shortened(summary))
+    if unwritten:
+        watcher.note(unwritten)
 
 
 def _plain(value: Any) -> Any:

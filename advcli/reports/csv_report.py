@@ -36,6 +36,7 @@ COLUMNS = (
     "gradients_per_image",
     "seconds",
     "verdict",
+    "images_needed",
     "waiver",
 )
 _FORMULA = ("=", "+", "-", "@", "＝", "＋", "－", "＠")
@@ -50,6 +51,7 @@ def render(summary: dict[str, Any]) -> str:
     name).
     `kind` tells the rows of a class apart (`clean`, `worst case`), and says `untargeted` or
     `targeted` of an attack: there `broken` are labels lost, success_rate · attempted are hits.
+    The gate `baseline` has a difference in the place of an accuracy.
     """
     text = io.StringIO()
     writer = csv.DictWriter(text, COLUMNS, restval="", lineterminator="\n")
@@ -115,6 +117,7 @@ def _rows(summary: dict[str, Any]) -> Iterator[dict[str, Any]]:
             **_interval(gate["ci95"]),
             "verdict": gate["verdict"],
             "waiver": figures.waiver(gate) or None,
+            "images_needed": gate.get("images_needed"),
         }
 
 

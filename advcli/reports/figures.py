@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from advcli.attacks.registry import attack_class
+from advcli.audit.drop import GATE
 from advcli.audit.waivers import accepted
 from advcli.images.text import printable
 from advcli.threats.budget import format_eps
@@ -18,14 +19,18 @@ __all__ = [
     "curve_tables",
     "distance",
     "fooled",
+    "gate_text",
     "interval",
     "labels_note",
     "legend",
     "percent",
+    "points",
+    "points_interval",
     "resized_note",
     "sample_note",
     "sparkline",
     "target",
+    "unsettled",
     "verdict",
     "waiver",
 ]
@@ -58,6 +63,23 @@ def interval(ci95: Sequence[float] | None) -> str:
     return f"{100 * ci95[0]:.1f}–{100 * ci95[1]:.1f}"
 
 
+def points(value: float | None) -> str:
+    """A difference of two fractions in percentage points, signed; 0.0 only where exact."""
+    if value is None:
+        return "–"
+    tenths = f"{100 * value:+.1f}"
+    shown = f"{100 * value:+.1g}" if value and float(tenths) == 0 else tenths
+    return "0.0" if not value else shown.replace("-", "−")
+
+
+def points_interval(ci95: Sequence[float] | None) -> str:
+    """A 95 % interval of a difference, in percentage points."""
+    if ci95 is None:
+        return "–"
+    low, high = (f"{100 * bound:+.1f}".replace("-", "−") for bound in ci95)
+    return f"{low} to {high}"
+
+
 def budget(norm: str | None, eps: float | None) -> str:
     """`linf 8/255`, or that a threat has none."""
     return "no norm" if norm is None or eps is None else f"{norm} {format_eps(eps)}"
@@ -80,6 +102,9 @@ def distance(value: float | None, norm: str | None) -> str:
 
 
 def verdict(summary: dict[str, Any]) -> str:
+    failed = {gate["gate"] for gate in summary["gates"] if gate["verdict"] == "fail"}
+    if summary["verdict"] == "fail" and failed == {GATE}:
+        return "FAIL: the model got worse"
     waived = sum(map(accepted, summary["gates"]))
     if summary["verdict"] == "pass" and waived:
         return f"{_VERDICTS['pass']}, but for {waived} whose failure is waived"
@@ -98,6 +123,44 @@ def waiver(gate: dict[str, Any]) -> str:
         "expired": "its waiver expired after {}",
     }
     return f"{said[found['state']].format(found['until'])}: {found['reason']}"
+
+
+def gate_text(gate: dict[str, Any]) -> str:
+    """What was measured against what was asked; where more images would settle it, how many."""
+    drop = gate["gate"] == GATE
+    if drop:
+        measured = f"{points(gate['value'])} points"
+        measured += f" in {printable(gate['where'])}" if gate["where"] else ""
+        most = f"{-100 * gate['threshold']:.3g}"
+        asked, wanted = f"a drop of {most}", f"a drop of at most {most}"
+        sure = points_interval(gate["ci95"])
+    else:
+        measured, asked = percent(gate["value"]), percent(gate["threshold"])
+        wanted, sure = f"at least {asked}", interval(gate["ci95"])
+    if unsettled(gate):
+        return f"{measured} (95 %: {sure}) against {asked}; {_enough(gate)}"
+    return f"{measured}{f' (95 %: {sure})' if drop else ''}, {wanted} wanted"
+
+
+def unsettled(gate: dict[str, Any]) -> bool:
+    """Whether a gate has no verdict because its interval lies on both sides of the threshold."""
+    return gate.get("doubt") == "interval"
+
+
+def _enough(gate: dict[str, Any]) -> str:
+    needed = gate["images_needed"]
+    if needed is None:
+        return "so near to it that no number of images would settle it"
+    of = " of that class" if str(gate["gate"]).startswith("class:") else ""
+    return (
+        f"about {_rounded_up(needed):,} more image{'s' if needed > 1 else ''}{of} would settle it"
+    )
+
+
+def _rounded_up(count: int) -> int:
+    """To two significant digits."""
+    unit: int = 10 ** max(0, len(str(count)) - 2)
+    return -(-count // unit) * unit
 
 
 def target(summary: dict[str, Any]) -> str | None:

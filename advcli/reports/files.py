@@ -55,6 +55,12 @@ def _sarif(summary: dict[str, Any]) -> str:
     return render(summary)
 
 
+def _github(summary: dict[str, Any]) -> str:
+    from advcli.reports.github_report import render
+
+    return render(summary)
+
+
 _FORMATS: dict[str, Callable[[dict[str, Any]], str]] = {
     "json": _json,
     "csv": _csv,
@@ -62,6 +68,7 @@ _FORMATS: dict[str, Callable[[dict[str, Any]], str]] = {
     "html": _html,
     "junit": _junit,
     "sarif": _sarif,
+    "github": _github,
 }
 EXTENSIONS = {
     ".json": "json",
@@ -74,7 +81,7 @@ EXTENSIONS = {
 
 
 def render(summary: dict[str, Any], name: str) -> str:
-    """The summary in the format called `name`, one of the values of `EXTENSIONS`."""
+    """The summary in the format called `name`: a value of `EXTENSIONS`, or `github`."""
     return _FORMATS[name](summary)
 
 

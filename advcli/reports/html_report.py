@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from advcli.audit.drop import GATE
 from advcli.images.text import printable
-from advcli.reports import figures, html_chart, html_confusion, html_pictures, natural
+from advcli.reports import figures, html_chart, html_confusion, html_pictures, natural, pairs
 from advcli.reports.html_figures import Figure, Reader, pointer
 from advcli.reports.html_provenance import provenance
 from advcli.threats.budget import same_eps
@@ -64,6 +65,7 @@ def _context(summary: dict[str, Any], gallery: Sequence[Picture]) -> dict[str, A
         "notes": [n for n in (figures.labels_note(summary), figures.resized_note(summary)) if n],
         "tiles": list(_tiles(summary, read)),
         "gates": list(_gates(summary, read)),
+        "baseline": pairs.baseline_lines(summary["baseline"]) if summary.get("baseline") else [],
         "gate_notes": any(_gate_note(gate) for gate in summary["gates"]),
         "findings": [f for f in findings if f["verdict"] != "ok"],
         "passed": [f for f in findings if f["verdict"] == "ok"],
@@ -151,8 +153,10 @@ def _gates(summary: dict[str, Any], read: Reader) -> Iterator[dict[str, Any]]:
 
 
 def _gate_note(gate: dict[str, Any]) -> str:
-    """What else is known of a gate: its waiver, printable."""
-    return printable(figures.waiver(gate))
+    """What else is known of a gate, printable: what would settle it, and its waiver."""
+    spelt_out = figures.unsettled(gate) or gate["gate"] == GATE
+    parts = [figures.gate_text(gate) if spelt_out else "", figures.waiver(gate)]
+    return printable("; ".join(filter(None, parts)))
 
 
 def _groups(summary: dict[str, Any], read: Reader) -> Iterator[dict[str, Any]]:

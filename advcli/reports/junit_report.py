@@ -23,15 +23,15 @@ def render(summary: dict[str, Any]) -> str:
     gates = _suite(root, summary, "gates", summary["engine"]["seconds"])
     for gate in summary["gates"]:
         case = _case(gates, "gates", str(gate["gate"]))
-        measured = (
-            f"{figures.percent(gate['value'])} where {figures.percent(gate['threshold'])} is asked"
-        )
+        measured = figures.gate_text(gate)
         waiver = figures.waiver(gate)
         measured += f"; {waiver}" if waiver else ""
         if accepted(gate):
             ElementTree.SubElement(case, "skipped", message=printable(measured))
         elif gate["verdict"] == "fail":
             _problem(case, "failure", "not robust enough", measured)
+        elif figures.unsettled(gate):
+            _problem(case, "error", "no verdict", measured)
         elif gate["verdict"] != "pass":
             _problem(case, "error", "no verdict", f"{measured}; {_doubts(summary)}")
         elif waiver:

@@ -12,6 +12,7 @@ from pathlib import PurePath
 from typing import Any
 from urllib.parse import quote
 
+from advcli.audit.drop import GATE
 from advcli.audit.waivers import accepted
 from advcli.images.text import printable
 from advcli.reports import figures
@@ -54,7 +55,9 @@ def _result(summary: dict[str, Any], gate: dict[str, Any]) -> dict[str, Any]:
         f"{gate['gate']}: {figures.percent(gate['value'])} measured on "
         f"{summary['images']['evaluated']} images, {figures.percent(gate['threshold'])} asked"
     )
-    if gate["verdict"] == "inconclusive":
+    if gate["gate"] == GATE or figures.unsettled(gate):
+        text = f"{gate['gate']}: {figures.gate_text(gate)}"
+    if gate["verdict"] == "inconclusive" and not figures.unsettled(gate):
         text += "; no verdict, as the figures are suspect or images ended in errors"
     waiver = figures.waiver(gate)
     text += f"; {waiver}" if waiver else ""

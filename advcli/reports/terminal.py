@@ -11,13 +11,13 @@ from rich.table import Table
 from rich.text import Text
 
 from advcli.images.text import printable
-from advcli.reports import figures, natural
+from advcli.reports import figures, natural, pairs
 
-__all__ = ["console_text", "render"]
+__all__ = ["STYLES", "console_text", "render"]
 
 PIPE_WIDTH = 10_000
 _CURVE_COLUMNS = 5
-_STYLES = {"pass": "bold green", "fail": "bold red", "inconclusive": "bold yellow", "none": "bold"}
+STYLES = {"pass": "bold green", "fail": "bold red", "inconclusive": "bold yellow", "none": "bold"}
 
 
 def console_text(*parts: Any, width: int | None, color: bool) -> str:
@@ -49,6 +49,8 @@ def render(summary: dict[str, Any], *, width: int | None = None, color: bool = F
         parts += [Text(), _curve(table)]
     parts += _natural(summary)
     parts += [Text(), *(Text(line, style="dim") for line in figures.legend(summary))]
+    if summary.get("baseline"):
+        parts += [Text(), *map(Text, pairs.baseline_lines(summary["baseline"]))]
     if summary["gates"]:
         parts += [Text(), *map(_gate, summary["gates"])]
     parts += [Text(), _verdict(summary), *_remarks(summary)]
@@ -159,11 +161,9 @@ def _natural(summary: dict[str, Any]) -> list[Any]:
 
 
 def _gate(gate: dict[str, Any]) -> Text:
-    measured = figures.percent(gate["value"])
     return Text.assemble(
-        (f"gate {gate['verdict']}", _STYLES[gate["verdict"]]),
-        f"  {printable(gate['gate'])}: {measured}, at least "
-        f"{figures.percent(gate['threshold'])} wanted",
+        (f"gate {gate['verdict']}", STYLES[gate["verdict"]]),
+        f"  {printable(gate['gate'])}: {figures.gate_text(gate)}",
         f"; {printable(figures.waiver(gate))}" if gate.get("waiver") else "",
     )
 
@@ -171,7 +171,7 @@ def _gate(gate: dict[str, Any]) -> Text:
 def _verdict(summary: dict[str, Any]) -> Text:
     sound = summary["soundness"]["verdict"]
     return Text.assemble(
-        (figures.verdict(summary), _STYLES[summary["verdict"]]),
+        (figures.verdict(summary), STYLES[summary["verdict"]]),
         "; the figures are ",
         (sound, "bold yellow" if sound == "suspect" else "green"),
     )

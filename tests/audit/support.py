@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from advcli.audit.directory import RunDirectory
 from advcli.audit.ledger import Ledger
 from advcli.audit.plan import AuditConfig, Phase
 from advcli.audit.summary import summarise
@@ -97,6 +98,43 @@ def summary_of(
     run = run_of(phases, **config)
     run["images"]["selected"] = selected
     return summarise(run, Ledger.read(lines))
+
+
+def finished(
+    root: Path,
+    lines: list[dict[str, Any]],
+    phases: list[Any],
+    *,
+    identity: dict[str, Any] | None = None,
+    run: dict[str, Any] | None = None,
+    **config: Any,
+) -> Path:
+    """A run directory as a finished run leaves it, of lines that were made by hand."""
+    made = run_of(phases, **config)
+    made["model"] |= {"input_shape": [8, 8, 1]}
+    made["identity"] = {
+        "classes": made["model"]["classes"],
+        "labels": "folder",
+        "preprocess": [1.0, [0.0], [1.0], "rgb"],
+        "pixels": "uint8",
+        "resize": "stretch",
+        "resample": "bilinear",
+        "exif": "apply",
+        "targeted": config.get("targeted"),
+        "surrogate": None,
+        "surrogate_preprocess": None,
+    } | (identity or {})
+    made["images"]["labels"] = made["identity"]["labels"]
+    made["provenance"] = {"advcli": "0.1.0", "finished": "2026-01-01T00:00:00+00:00"}
+    made |= run or {}
+    directory = RunDirectory(root)
+    root.mkdir(parents=True)
+    directory.write_run(made)
+    with directory.journal() as journal:
+        for line in lines:
+            journal.append(line)
+    directory.write_summary(summarise(made, directory.ledger()))
+    return root
 
 
 class Watcher:

@@ -15,7 +15,7 @@ from .support import answer, clean, phase, run_of, summary_of
 TOP = [
     "schema_version", "advcli_version", "verdict", "exit_code", "model", "images", "pixels",
     "clean", "attacks", "worst_case", "curve", "natural", "natural_means", "per_class",
-    "confusion", "soundness", "gates", "engine", "provenance",
+    "confusion", "baseline", "soundness", "gates", "engine", "provenance",
 ]
 ROW = [
     "attack", "options", "norm", "eps", "robust_accuracy", "success_rate", "robust", "broken",
@@ -30,7 +30,9 @@ def test_the_keys_are_the_published_ones() -> None:
     found = summary_of([clean("a", 0, 0), answer("a", 1, success=True)], [phase()])
     assert list(found) == TOP
     assert list(found["attacks"][0]) == ROW
-    assert list(found["worst_case"][0]) == ["norm", "eps", "robust_accuracy", "ci95", "broken_by"]
+    assert list(found["worst_case"][0]) == [
+        *("norm", "eps", "robust_accuracy", "ci95", "total", "broken_by")
+    ]
     assert list(found["per_class"][0]) == ["class", "total", "clean_accuracy", "worst_case"]
     assert {"accuracy", "correct", "total", "ci95"} <= set(found["clean"])
     assert {"root", "count", "evaluated", "skipped", "labels"} <= set(found["images"])

@@ -12,9 +12,8 @@ PYTHON = sys.executable
 
 
 def environment(**more: str) -> dict[str, str]:
-    kept = {
-        k: v for k, v in os.environ.items() if not k.startswith(("ADVCLI_", "NO_COLOR", "FORCE_"))
-    }
+    inherited = ("ADVCLI_", "NO_COLOR", "FORCE_", "GITHUB_STEP_SUMMARY")
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(inherited)}
     return kept | more
 
 

@@ -100,6 +100,7 @@ _TEXTS = {
     "batch-size": (24, 24),
     "shard": ("1/2", "1/2"),
     "time-budget": ("10m", 600.0),
+    "max-drop": (2, 2.0),
 }
 
 

@@ -25,7 +25,8 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("cli") / "run"
     done = shell(
         f"advcli attack {QUICK} --fail-under 99 --out {root} --format json "
-        f"-r {root}.md -r {root}.csv | python3 -m json.tool > {root}.json"
+        f"-r {root}.md -r {root}.csv | python3 -m json.tool > {root}.json",
+        GITHUB_STEP_SUMMARY=f"{root}.page",
     )
     assert done.returncode == 1, done.stderr
     assert "run kept in" in done.stderr
@@ -39,6 +40,7 @@ def test_1_a_gate_failed_and_everything_is_written(run: Path) -> None:
     assert (kept["verdict"], kept["exit_code"]) == ("fail", 1)
     assert run.with_suffix(".md").read_text().startswith("# Robustness")
     assert run.with_suffix(".csv").read_text().startswith("section,")
+    assert run.with_suffix(".page").read_text() == "\n" + run.with_suffix(".md").read_text()
 
 
 def test_0_equality_passes_and_exit_zero_forgives(run: Path) -> None:

@@ -69,6 +69,10 @@ USAGE = [
     ["evaluate", FOLDER, FOLDER],
     ["attacks", "pdg"],
     ["verify", "none"],
+    ["compare", "none", "nothing"],
+    ["evaluate", M, FOLDER, "--baseline", "none"],
+    ["evaluate", M, FOLDER, "--max-drop", "2"],
+    ["evaluate", M, FOLDER, "--baseline", "none", "--max-drop", "nan"],
 ]
 
 

@@ -107,6 +107,8 @@ def commands(root: Path) -> dict[str, list[str]]:
         "report": ["report", run, "-r", str(root / "again.html")],
         "aimed": ["evaluate", model, flat, *labels, *FGSM, *aimed, "--targeted", LABELS[TARGET]],
         "json": ["attack", model, images, *FGSM, "--out", run, "--resume", "--format", "json"],
+        "compare": ["compare", run, run],
+        "annotations": ["report", run, "--format", "github"],
         "inspect": ["inspect", model, images],
         "verify": ["verify", run],
         "attacks": ["attacks"],
