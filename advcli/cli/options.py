@@ -47,6 +47,11 @@ _GATE = {
     ],
 }
 
+_POINTS = {
+    "title": "a number of percentage points",
+    "anyOf": [TEXT, {"type": "number", "minimum": 0, "maximum": 100}],
+}
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 # ADVCLI_EPS, not ADVCLI_EVALUATE_EPS: one variable for every command that has the option
@@ -273,7 +278,7 @@ def max_drop_option(default: str) -> Callable[[F], F]:
     return click.option(
         "--max-drop",
         metavar="POINTS",
-        type=Parsed("POINTS", "advcli.audit.gates", "parse_points"),
+        type=Parsed("POINTS", "advcli.audit.gates", "parse_points", schema=_POINTS),
         help="Exit 1 where a worst case (or a natural or targeted figure) is more percentage "
         f"points lower on the same images. {default}",
     )
