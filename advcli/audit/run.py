@@ -97,9 +97,8 @@ def execute(
     gates = [parse_gate(text) for text in config.fail_under]
     check_planned(gates, phases, natural, targeted=config.targeted is not None)
     baseline = regression.opened(config, directory, given)
-    regression.check_asked(baseline, config, phases, natural)
     header, folder = open_cheaply(config)
-    regression.check_asked(baseline, config, phases, natural, folder.class_names or ())
+    regression.check_asked(baseline, config, phases, natural, folder.class_names)
     check_enough(config, folder, phases)
     generator = (
         earlier["identity"].get("generator")
