@@ -63,7 +63,7 @@ def check_asked(
     config: AuditConfig,
     phases: Sequence[Phase],
     natural: Sequence[NaturalPhase],
-    classes: Sequence[str] = (),
+    classes: Sequence[str],
 ) -> None:
     """Raises RunError for what the options alone tell: before TensorFlow is started."""
     if baseline is None:

@@ -156,9 +156,8 @@ def prepare(
     gates = gates_of(config.fail_under, config.gates)
     check_planned(gates, phases, natural, targeted=config.targeted is not None)
     baseline = regression.opened(config, directory, given)
-    regression.check_asked(baseline, config, phases, natural)
     header, folder = open_cheaply(config)
-    regression.check_asked(baseline, config, phases, natural, folder.class_names or ())
+    regression.check_asked(baseline, config, phases, natural, folder.class_names)
     check_enough(config, folder, phases)
     check_divisible(config, phases, len(folder.refs))
     generator = (

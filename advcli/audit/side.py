@@ -149,30 +149,33 @@ def conditions_of(run: dict[str, Any]) -> dict[str, Any]:
 
     Pixels are compared image by image besides; a list is the classes' names.
     """
-    identity = run["identity"]
+    identity, shape = run["identity"], run["model"]["input_shape"]
     return {
         "--pixels": identity["pixels"],
         "--resize": identity["resize"],
         "--resample": identity["resample"],
         "--exif": identity["exif"],
         "--targeted": identity["targeted"],
-        "the input": "x".join(map(str, run["model"]["input_shape"])),
-        "the preprocessing": _formula(identity["preprocess"]),
+        "the input": "x".join(map(str, shape)),
+        "the preprocessing": _formula(identity["preprocess"], shape[2]),
         "the reference": "the model" if identity["labels"] == "model" else "labels",
         "classes": identity["classes"],
         "the surrogate": identity.get("surrogate"),
-        "the surrogate's preprocessing": _formula(identity.get("surrogate_preprocess")),
+        "the surrogate's preprocessing": _formula(identity.get("surrogate_preprocess"), shape[2]),
     }
 
 
-def _formula(stored: Sequence[Any] | None) -> str | None:
-    """`scale=255.0,mean=0.0,std=1.0,channels=rgb`, to the last digit."""
+def _formula(stored: Sequence[Any] | None, depth: int) -> str | None:
+    """`scale=255.0,mean=0.0:0.0:0.0,std=1.0:1.0:1.0,channels=rgb`: equal for the same map, whether
+    a number was given once or for each channel."""
     if stored is None:
         return None
     scale, mean, std, channels = stored
-    shown = {"mean": mean, "std": std}
-    middle = [f"{key}={':'.join(map(repr, values))}" for key, values in shown.items()]
-    return ",".join([f"scale={scale!r}", *middle, f"channels={channels}"])
+    parts = [f"scale={float(scale)!r}"]
+    for name, values in (("mean", mean), ("std", std)):
+        each = [*values] * depth if len(values) == 1 else values
+        parts.append(f"{name}={':'.join(repr(float(value)) for value in each)}")
+    return ",".join([*parts, f"channels={channels}"])
 
 
 class _Row(NamedTuple):

@@ -150,6 +150,7 @@ def agrees(side: Side, root: Path) -> None:
     for one in summary["attacks"]:
         at = "" if one["eps"] is None else f" {one['norm']} {one['eps']:g}"
         rows.append((one["robust"], one["total"], f"{one['attack']}{at}"))
+        assert letters[rows[-1][2]].count("e") == one["errors"]
     for one in summary["worst_case"]:
         count = round(one["robust_accuracy"] * one["total"])
         rows.append((count, one["total"], f"worst case {one['norm']} {one['eps']:g}"))
@@ -245,7 +246,8 @@ def test_images_that_were_deselected_are_not_compared(tmp_path: Path) -> None:
     run = RunDirectory(root).read_run()
     run["images"]["selected"] = ["0", "1"]
     RunDirectory(root).write_run(run)
-    assert len(Side.read(root).images) == 2
+    side = Side.read(root)
+    assert (len(side.images), side.repeated) == (2, 0)
 
 
 def test_a_side_survives_json(tmp_path: Path) -> None:
@@ -283,6 +285,20 @@ def test_other_conditions_are_refused(tmp_path: Path, identity: dict[str, Any], 
         compare(Side.read(base), Side.read(new))
     assert refused.value.hint
     assert "\x1b" not in refused.value.message
+
+
+def test_one_formula_may_be_written_in_two_ways(tmp_path: Path) -> None:
+    for name, formula in (
+        ("base", [255, [1], [2.0], "rgb"]),
+        ("new", [255.0, [1.0] * 3, [2.0] * 3, "rgb"]),
+    ):
+        root = finished(
+            tmp_path / name, lines_of(HALF), [phase()], identity={"preprocess": formula}
+        )
+        run = RunDirectory(root).read_run()
+        run["model"]["input_shape"] = [8, 8, 3]
+        RunDirectory(root).write_run(run)
+    assert compare(Side.read(tmp_path / "base"), Side.read(tmp_path / "new"))["threats"]
 
 
 def test_another_input_size_is_refused(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from advcli.audit.deciding import decide, share_figure
 from advcli.audit.gates import judge, parse_gate
 from advcli.audit.statistics import wilson
 
@@ -67,8 +68,20 @@ def test_among_several_rows_the_one_that_decides() -> None:
     (gate,) = summary({0.1: 82, 0.2: 78}, 200, fail_under=("40",), confident=True)["gates"]
     assert gate["value"] == 0.39
     assert gate["images_needed"] == pytest.approx(9220 - 200, abs=2)
-    (gate,) = summary({0.1: 81, 0.2: 70}, 200, fail_under=("40",), confident=True)["gates"]
-    assert gate["images_needed"] < 500
+    for eps, robust in ((0.1, 81), (0.1, 78)):
+        (gate,) = summary({eps: robust, 0.2: 70}, 200, fail_under=("40",), confident=True)["gates"]
+        assert gate["images_needed"] < 500
+
+
+def test_the_row_without_a_verdict_is_shown_though_another_is_lower() -> None:
+    figures = [
+        found
+        for name, count, total in (("many", 4500, 10_000), ("few", 46, 100))
+        if (found := share_figure(name, count / total, wilson(count, total), total, total))
+    ]
+    for confident, where, verdict in ((True, "few", "inconclusive"), (False, "many", "pass")):
+        gate = decide(figures, 0.4, confident=confident, suspect=False, errors=False)
+        assert (gate["where"], gate["verdict"]) == (where, verdict)
 
 
 def test_at_the_threshold_no_number_of_images_settles_it() -> None:
