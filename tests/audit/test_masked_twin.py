@@ -10,7 +10,7 @@ from advcli.audit.run import execute
 from .support import SAMPLES, Watcher
 
 
-@pytest.mark.parametrize("preset", ["autoattack", "audit"])
+@pytest.mark.parametrize("preset", [pytest.param("autoattack", marks=pytest.mark.slow), "audit"])
 def test_the_same_is_found_on_the_masked_twin(preset: str) -> None:
     robust = []
     for model in ("cnn.h5", "masked.h5"):
