@@ -142,11 +142,14 @@ def _tiles(summary: dict[str, Any], read: Reader) -> Iterator[dict[str, Any]]:
 
 def _gates(summary: dict[str, Any], read: Reader) -> Iterator[dict[str, Any]]:
     for i, gate in enumerate(summary["gates"]):
+        share, interval = figures.percent, figures.interval
+        if gate["gate"] == GATE:  # a difference of two shares
+            share, interval = figures.points, figures.points_interval
         yield {
             "gate": gate["gate"],
-            "threshold": read.percent(f"/gates/{i}/threshold"),
-            "value": read.percent(f"/gates/{i}/value"),
-            "ci": read.interval(f"/gates/{i}/ci95"),
+            "threshold": read(f"/gates/{i}/threshold", share),
+            "value": read(f"/gates/{i}/value", share),
+            "ci": read(f"/gates/{i}/ci95", interval),
             "verdict": gate["verdict"],
             "note": _gate_note(gate),
         }

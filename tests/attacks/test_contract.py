@@ -173,10 +173,7 @@ def test_iterative_attacks_find_what_is_within_eps(name, norm, classes):
 
 
 @pytest.mark.parametrize(("name", "norm"), MINIMUM_NORM)
-@pytest.mark.parametrize(
-    "classes",
-    [2, pytest.param(3, marks=pytest.mark.slow), 10],  # 2 and 10 are unlike in most
-)
+@pytest.mark.parametrize("classes", [pytest.param(2, marks=pytest.mark.slow), 3, 10])
 def test_minimum_norm_attacks_come_near_the_optimum(name, norm, classes):
     model = LinearModel(SHAPE_OF[classes], classes, seed=7)
     clean, exact, _ = both_boxes(model, 24, 8, norm)
