@@ -31,6 +31,7 @@ def merge_runs(
     out: Path,
     *,
     fail_under: Sequence[str] | None = None,
+    confident: bool | None = None,
     exit_zero: bool | None = None,
 ) -> dict[str, Any]:
     """Writes the run that the shards in `roots` are parts of into `out`; returns its summary.
@@ -49,8 +50,8 @@ def merge_runs(
     merged = _merged(shards, runs, images)
     if fail_under is not None:
         merged["config"] |= {"fail_under": list(fail_under), "gates": []}
-    if exit_zero is not None:
-        merged["config"]["exit_zero"] = exit_zero
+    given = {"confident": confident, "exit_zero": exit_zero}
+    merged["config"] |= {name: flag for name, flag in given.items() if flag is not None}
     _check_gates(merged)
     target = RunDirectory(out)
     target.check_usable(resume=False)

@@ -40,6 +40,7 @@ def command(
     runs: tuple[Path, ...],
     out: Path,
     fail_under: tuple[str, ...],
+    confident: bool,
     exit_zero: bool,
     reports: tuple[Path, ...],
     output_format: str,
@@ -70,6 +71,7 @@ def command(
         runs,
         out,
         fail_under=fail_under if "fail_under" in given else None,
+        confident=confident if "confident" in given else None,
         exit_zero=exit_zero if "exit_zero" in given else None,
     )
     gallery = pictures(RunDirectory(out)) if any(map(shows_pictures, reports)) else ()

@@ -20,6 +20,7 @@ from advcli.audit.run import execute
 from advcli.audit.shards import parse_shard
 from advcli.audit.unfinished import summary_of
 from advcli.audit.verify import verify
+from advcli.cli import exits
 from advcli.errors import NoVerdictError, RunError, UsageError
 from advcli.images.sample import Shard
 
@@ -163,6 +164,31 @@ def test_an_image_in_two_shards_is_refused(parts: list[Path], tmp_path: Path) ->
     copies = edited(parts, tmp_path / "copies", "results.jsonl", lambda lines: [first, *lines])
     with pytest.raises(RunError, match=r"is in .* and in"):
         merge_runs(copies, tmp_path / "merged")
+
+
+def test_a_merged_run_has_its_own_gates(
+    parts: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """23 images, all of them fooled or not: 0 % cannot be in the interval of what stands."""
+    asked = [
+        "merge",
+        *map(str, parts),
+        "--fail-under",
+        "1",
+        "--fail-under",
+        "99",
+        "--format",
+        "json",
+    ]
+    report = tmp_path / "x.html"
+    assert exits.run([*asked, "--out", str(tmp_path / "a"), "-r", str(report)]) == 1
+    found = json.loads(capsys.readouterr().out)
+    assert [gate["verdict"] for gate in found["gates"]] == ["pass", "fail"]
+    assert report.exists()
+    value = 100 * found["gates"][0]["value"]
+    near = ["merge", *map(str, parts), "--fail-under", f"{value + 0.5:.1f}", "--confident"]
+    assert exits.run([*near, "--out", str(tmp_path / "b")]) == 3
+    assert "more images would settle it" in capsys.readouterr().out
 
 
 # --- time budget
