@@ -15,16 +15,15 @@ from typing import Any
 
 import numpy as np
 
-from advcli.audit import regression
 from advcli.audit.directory import RunDirectory
 from advcli.audit.journal import finite, read_lines
 from advcli.audit.ledger import Ledger
 from advcli.audit.lines import Line, outcome_line
 from advcli.audit.natural import NaturalPhase, natural_line
 from advcli.audit.plan import AuditConfig, Phase
+from advcli.audit.record import added_up
 from advcli.audit.replay import replayed, replayed_natural
 from advcli.audit.setup import Bench, build, open_cheaply, stored_preprocessing, stream_of
-from advcli.audit.summary import summarise
 from advcli.errors import RunError
 from advcli.images.decode import ImageReadError
 from advcli.images.stream import pixel_hash
@@ -166,11 +165,10 @@ def _check_summary(
         )
     stored = directory.read_summary()
     try:
-        baseline = regression.stored(directory) if run["config"].get("baseline") else None
+        expected = added_up(directory, run, ledger)
     except RunError as error:
         found.complain("", directory.baseline_file.name, error.message)
         return
-    expected = finite(summarise(run, ledger, regression.section(baseline, run, ledger)))
     different = [key for key in expected if stored.get(key) != expected[key]]
     if different:
         detail = f"is not what the journal adds up to: {', '.join(different)} differ"
