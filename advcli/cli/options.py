@@ -407,8 +407,8 @@ def audit_options(function: F) -> F:
             show_default=True,
             help="Whether the attacks can be believed. fast: gradients, randomness, saturation, "
             "attacks that contradict one another. full: also attacks some of the images left "
-            "standing with more steps, no gradient, the largest budget: in a large run a tenth more "
-            "model calls, and some seconds to compile them.",
+            "standing with more steps, no gradient, the largest budget: a tenth more model calls "
+            "(of a large run), and some seconds to compile them.",
         ),
         click.option(
             "--shard",
