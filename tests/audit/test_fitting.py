@@ -20,6 +20,7 @@ from advcli.errors import ModelError, RunError, UsageError
 from advcli.reports import csv_report, markdown, terminal
 from tests.models.support import saved
 
+from ..reports.standards import check_summary
 from .support import SAMPLES, Watcher
 from .test_run import Stop, Stopping
 
@@ -63,7 +64,9 @@ def figures(summary: dict[str, Any]) -> str:
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
     root = tmp_path_factory.mktemp("fitted") / "run"
-    return root, execute(config(), Watcher(), out=root).summary
+    summary = execute(config(), Watcher(), out=root).summary
+    check_summary(summary)
+    return root, summary
 
 
 def test_only_images_that_were_not_learned_from_are_judged(

@@ -23,6 +23,7 @@ from advcli.errors import UsageError
 from advcli.reports import files, terminal
 from advcli.threats.corruptions import BENCHMARK, KINDS
 
+from ..reports.standards import check_summary
 from .support import SAMPLES, Watcher, answer, clean, phase, run_of
 
 THREATS = ("corruption:kinds=snow+gaussian_noise", "contrast", "spatial:rotations=3,shifts=1")
@@ -53,7 +54,9 @@ def natural_line(image: str, kind: str, severity: int | None, **more: Any) -> di
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
     root = tmp_path_factory.mktemp("natural") / "run"
-    return root, execute(config(), Watcher(), out=root).summary
+    summary = execute(config(), Watcher(), out=root).summary
+    check_summary(summary)
+    return root, summary
 
 
 def test_every_image_is_asked_everything(whole: tuple[Path, dict[str, Any]]) -> None:

@@ -16,6 +16,7 @@ from advcli.audit.summary import summarise
 from advcli.audit.verify import verify
 from advcli.errors import AdvcliError, RunError, UsageError
 
+from ..reports.standards import check_summary
 from .support import SAMPLES, Watcher
 
 COUNT = 24
@@ -76,6 +77,7 @@ def fallen(better: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path
     gone = shutil.copytree(better, root / "gone")
     found = execute(config(baseline=str(gone), max_drop=5.0), Watcher(), out=root / "run")
     shutil.rmtree(gone)
+    check_summary(found.summary)
     return root / "run", found.summary
 
 

@@ -12,6 +12,7 @@ import pytest
 
 from advcli.cli import exits
 
+from ..reports.standards import check_summary
 from .support import PYTHON, SAMPLES, environment, shell
 
 CNN = "sample_models/digits/cnn.h5"
@@ -37,6 +38,7 @@ def test_1_a_gate_failed_and_everything_is_written(run: Path) -> None:
     printed = json.loads(run.with_suffix(".json").read_text())
     kept = json.loads((run / "summary.json").read_text())
     assert printed == kept
+    check_summary(printed)
     assert (kept["verdict"], kept["exit_code"]) == ("fail", 1)
     assert run.with_suffix(".md").read_text().startswith("# Robustness")
     assert run.with_suffix(".csv").read_text().startswith("section,")

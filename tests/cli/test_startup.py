@@ -1,5 +1,6 @@
 """What needs no model answers at once, without TensorFlow."""
 
+import json
 import resource
 import subprocess
 import sys
@@ -9,6 +10,8 @@ import pytest
 
 from advcli.cli.app import COMMANDS
 
+from ..reports.standards import SUMMARY
+from ..reports.test_evidence import made
 from .support import PYTHON, SAMPLES, environment
 
 HEAVY = ("tensorflow", "keras")
@@ -44,6 +47,22 @@ def test_help_loads_click_alone(args: list[str]) -> None:
     assert not loaded & {*HEAVY, "numpy", "pydantic", "rich", "h5py", "PIL"}
 
 
+def test_the_schema_of_the_summary_needs_nothing_else() -> None:
+    code, out, err, loaded = child("report", "--schema")
+    assert (code, json.loads(out), err) == (0, SUMMARY, "")
+    assert not loaded & {*HEAVY, "numpy", "pydantic", "rich", "h5py", "PIL"}
+
+
+def test_evidence_needs_no_tensorflow(tmp_path: Path) -> None:
+    made(tmp_path / "run")
+    code, out, err, loaded = child(
+        "report", str(tmp_path / "run"), "--evidence", str(tmp_path / "evidence"), "-q"
+    )
+    assert (code, out, err) == (0, "", "")
+    assert (tmp_path / "evidence" / "evidence.md").exists()
+    assert not loaded & set(HEAVY)
+
+
 M, FOLDER = str(SAMPLES / "cnn.h5"), str(SAMPLES / "images")
 USAGE = [
     ["evaluate", M, FOLDER, "--epz", "1"],
@@ -69,6 +88,8 @@ USAGE = [
     ["evaluate", FOLDER, FOLDER],
     ["attacks", "pdg"],
     ["verify", "none"],
+    ["report", "none", "--evidence", "none/evidence"],
+    ["report", "none", "--evidence", M],
     ["compare", "none", "nothing"],
     ["evaluate", M, FOLDER, "--baseline", "none"],
     ["evaluate", M, FOLDER, "--max-drop", "2"],

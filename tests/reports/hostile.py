@@ -102,9 +102,10 @@ def commands(root: Path) -> dict[str, list[str]]:
     out = [part for end in ENDS for part in ("-r", str(root / f"attack.{end}"))]
     aimed = [part for end in ENDS for part in ("-r", str(root / f"aimed.{end}"))]
     run = str(root / "run\x1b[31m\udcff")
+    evidence = ["--evidence", str(root / "evidence")]
     return {
         "attack": ["attack", model, images, *FGSM, *gates, *out, "--out", run],
-        "report": ["report", run, "-r", str(root / "again.html")],
+        "report": ["report", run, "-r", str(root / "again.html"), *evidence],
         "aimed": ["evaluate", model, flat, *labels, *FGSM, *aimed, "--targeted", LABELS[TARGET]],
         "json": ["attack", model, images, *FGSM, "--out", run, "--resume", "--format", "json"],
         "compare": ["compare", run, run],

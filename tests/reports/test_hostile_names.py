@@ -24,10 +24,12 @@ from markdown_it.token import Token
 from advcli.images.text import printable
 from advcli.reports import inspection, terminal
 from advcli.reports.csv_report import guarded
+from advcli.reports.evidence import MANIFEST
 from advcli.reports.markdown import escaped
 
 from . import test_html
 from .hostile import GATED, LABELS, NAMES, SLASHED, commands
+from .standards import check_cyclonedx, check_junit, check_sarif, check_summary
 
 CODES = dict.fromkeys(
     ("mismatch", "no output", "no class", "no attack", "no option", "no model", "no images"), 2
@@ -113,6 +115,7 @@ def test_a_mismatch_lists_the_classes_of_both(ran: Path) -> None:
 @pytest.mark.parametrize("name", ["attack", "aimed"])
 def test_xml_keeps_its_shape(ran: Path, name: str) -> None:
     text = (ran / f"{name}.junit.xml").read_text(encoding="utf-8")
+    check_junit(text)
     assert hidden(text) == set()
     root = ElementTree.fromstring(text)
     assert {element.tag for element in root.iter()} <= {
@@ -132,6 +135,7 @@ def test_xml_keeps_its_shape(ran: Path, name: str) -> None:
 @pytest.mark.parametrize("name", ["attack", "aimed"])
 def test_sarif_names_the_model_by_a_uri(ran: Path, name: str) -> None:
     text = (ran / f"{name}.sarif").read_text(encoding="utf-8")
+    check_sarif(text)
     assert hidden(text) == set()
     summary = json.loads((ran / f"{name}.json").read_text())
     failed = [gate for gate in summary["gates"] if gate["verdict"] == "fail"]
@@ -269,12 +273,58 @@ def test_csv_keeps_its_columns_and_runs_nothing(ran: Path, name: str) -> None:
     assert named == [guarded(label) for label in expected]
 
 
+# --- evidence
+
+
+def strings(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        yield from (text for item in value.items() for part in item for text in strings(part))
+    elif isinstance(value, list):
+        yield from (text for part in value for text in strings(part))
+
+
+def test_evidence_keeps_its_shape_and_its_names(ran: Path) -> None:
+    folder = ran / "evidence"
+    listed = [line.split("  ")[1] for line in (folder / MANIFEST).read_text().splitlines()]
+    assert {*listed, MANIFEST} == {path.name for path in folder.iterdir()}
+    text = (folder / "evidence.md").read_text(encoding="utf-8")
+    assert hidden(text) == set()
+    kinds = {re.sub("_(open|close)$", "", token.type) for token in tokens(text)}
+    assert kinds <= PLAIN_MARKDOWN | {"code_inline"}
+    code = {token.content for token in tokens(text) if token.type == "code_inline"}
+    assert code == {f"sha256sum -c {MANIFEST}", "hashes.written"}
+    assert not LINKED.search(words(text))
+    headings = [token.map for token in tokens(text) if token.type == "heading_open"]
+    assert len(headings) == 10
+    assert (folder / "figures.md").read_bytes() == (ran / "attack.md").read_bytes()
+    table = (folder / "images.csv").read_bytes().decode("utf-8")
+    assert hidden(table) == set()
+    for delimiter in ",;\t":
+        for row in csv.reader(io.StringIO(table, newline=""), delimiter=delimiter):
+            assert not [cell for cell in row if cell.lstrip(' "').startswith(FORMULA)]
+    rows = list(csv.DictReader(io.StringIO(table, newline=""), strict=True))
+    assert len(rows) == table.count("\n") - 1
+    facts = json.loads((folder / "evidence.json").read_bytes())
+    assert [row["image"] for row in rows][: len(facts["hashes"]["pixels"])] == [
+        guarded(name) for name in facts["hashes"]["pixels"]
+    ]
+    written = {f"{name}/{name}.png" for name in NAMES}
+    assert written <= set(facts["hashes"]["pixels"])
+    card = (folder / "model-card.cdx.json").read_text(encoding="utf-8")
+    check_cyclonedx(card)
+    assert not {sign for part in strings(json.loads(card)) for sign in hidden(part)}
+    assert f"class {printable(NAMES[0])}, unperturbed" in set(strings(json.loads(card)))
+
+
 # --- JSON and files
 
 
 def test_json_gives_every_name_back(ran: Path) -> None:
     data = (ran / "json.out").read_bytes()
     assert data.isascii()
+    check_summary(data.decode())
     printed = json.loads(data)
     assert printed == json.loads(next(ran.glob("run*/summary.json")).read_text())
     assert printed["model"]["classes"] == sorted(NAMES)
@@ -296,5 +346,5 @@ def test_written_images_lie_in_the_run(ran: Path) -> None:
             c for c in str(path.relative_to(run)) if unicodedata.category(c) in ("Cc", "Cs")
         }
     assert {path.name for path in ran.iterdir() if path.is_dir()} == {
-        *("flat", "two", run.name, "images\x1b[2J|`[x](y)\udcfe"),
+        *("flat", "two", "evidence", run.name, "images\x1b[2J|`[x](y)\udcfe"),
     }
