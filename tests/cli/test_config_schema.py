@@ -186,7 +186,7 @@ def test_the_readme_s_example_is_read(tmp_path: Path) -> None:
     text = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
     blocks = [part.partition("```")[0] for part in text.split("```toml\n")[1:]]
     assert blocks
-    for block in blocks:
+    for block in (block for block in blocks if "[[gates]]" in block):
         path = tmp_path / "advcli.toml"
         path.write_text(block, encoding="utf-8")
         found = read(path)
