@@ -17,6 +17,7 @@ from advcli.audit.ledger import Answer, Ledger
 from advcli.audit.plan import Phase, budgets
 from advcli.audit.statistics import mcnemar
 from advcli.threats.budget import Norm, format_eps, same_eps
+from advcli.threats.space import Space
 
 __all__ = ["contradictions"]
 
@@ -24,7 +25,8 @@ _IMAGES = 3
 _P_VALUE = 0.01
 _CASCADE_SHARE = 0.002  # AutoAttack's, of Square at its end
 _LOSS_SHARE = 0.1  # on honest models a margin loss fools a few per cent more
-_GRADIENTS = 30  # fewer make no search: a few steps may well miss what a thousand queries find
+_GRADIENTS = 30  # an attack that may take fewer misses what a thousand queries find
+_SHAPE = (32, 32, 3)  # any: an attack's gradients hardly depend on it
 
 Fooled = dict[str, bool]  # image -> whether one of some attacks fooled it
 
@@ -46,13 +48,12 @@ def _at(
 ) -> Iterator[tuple[str, str]]:
     cascade = any(phase.cascade for phase in phases)
 
-    def fooled(wanted: Callable[[Phase], bool], least: int) -> Fooled:
+    def fooled(wanted: Callable[[Phase], bool]) -> Fooled:
         found: Fooled = {}
         for phase in filter(wanted, phases):
             for image, answer in ledger.of(phase, eps).items():
-                won = _won(phase, answer, eps)
-                if ledger.clean[image].attacked and (won or answer.gradients >= least):
-                    found[image] = found.get(image, False) or won
+                if ledger.clean[image].attacked and not answer.error:
+                    found[image] = found.get(image, False) or _won(phase, answer, eps)
         return found
 
     def beaten(weaker: Fooled, stronger: Fooled, share: float) -> tuple[int, int, bool]:
@@ -64,8 +65,8 @@ def _at(
         # in a cascade the later attack never saw what the earlier one had fooled
         return alone, other, clear and (cascade or mcnemar(alone, other) < _P_VALUE)
 
-    by_gradient = fooled(lambda phase: phase.attack.access == "gradient", _GRADIENTS)
-    without = fooled(lambda phase: phase.attack.access != "gradient", 0)
+    by_gradient = fooled(lambda phase: _loss(phase) is not None)
+    without = fooled(lambda phase: phase.attack.access != "gradient")
     alone, other, clear = beaten(without, by_gradient, _CASCADE_SHARE)
     if clear:
         yield (
@@ -74,8 +75,8 @@ def _at(
             f"left standing{'' if cascade else f' (the other way round: {other})'}: gradients are "
             "masked; add -a square:steps=5000 or -a hopskipjump, and look for what stops them",
         )
-    on_entropy = fooled(lambda phase: _loss(phase) == "ce", _GRADIENTS)
-    on_margin = fooled(lambda phase: _loss(phase) == "margin", _GRADIENTS)
+    on_entropy = fooled(lambda phase: _loss(phase) == "ce")
+    on_margin = fooled(lambda phase: _loss(phase) == "margin")
     alone, other, clear = beaten(on_margin, on_entropy, _LOSS_SHARE)
     if clear:
         yield (
@@ -87,15 +88,17 @@ def _at(
 
 
 def _loss(phase: Phase) -> str | None:
-    """`ce`, or `margin` for any that does not depend on the logits' scale; None: no gradient."""
-    if phase.attack.access != "gradient":
+    """`ce`, or `margin` for any that does not depend on the logits' scale; None: no search along
+    a gradient. An image that such a search gave up early counts as one that it left standing."""
+    norm = phase.norm or "linf"
+    if phase.attack.access != "gradient" or phase.attack.cost(Space(norm, _SHAPE))[1] < _GRADIENTS:
         return None
     return "ce" if getattr(phase.attack, "loss", None) == "ce" else "margin"
 
 
 def _won(phase: Phase, answer: Answer, eps: float) -> bool:
     within = not phase.minimum or answer.broken_at(eps, minimum=True)
-    return answer.success and within and not answer.error
+    return answer.success and within
 
 
 def _speaks(phase: Phase, norm: Norm, eps: float) -> bool:

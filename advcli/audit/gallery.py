@@ -20,7 +20,7 @@ import numpy as np
 
 from advcli.attacks.natural import Question
 from advcli.audit.directory import CLEAN, RunDirectory
-from advcli.audit.journal import dumps, read_lines
+from advcli.audit.journal import drop_torn_line, dumps, read_lines
 from advcli.audit.ledger import Ledger
 from advcli.audit.lines import Line
 from advcli.audit.natural import NaturalPhase
@@ -90,6 +90,7 @@ class Keeper:
 
     def begin(self, selected: Collection[str]) -> None:
         """Chooses the sample; the clean pass is over."""
+        drop_torn_line(self._directory.root / _INDEX)
         chosen = sample(self._ledger, self._seed, selected)
         self._places = {image: place for place, image in enumerate(chosen)}
         found = {i.ref.path: i.pixels for i in self._stream.subset(chosen) if i.pixels is not None}

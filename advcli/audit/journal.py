@@ -17,7 +17,7 @@ from typing import Any, Self
 
 from advcli.errors import RunError
 
-__all__ = ["Journal", "dumps", "finite", "read_lines"]
+__all__ = ["Journal", "drop_torn_line", "dumps", "finite", "read_lines"]
 
 _SYNC_SECONDS = 2.0  # what a power cut can cost; a crash of the process costs nothing
 

@@ -16,6 +16,7 @@ from advcli.audit.natural import NaturalPhase
 from advcli.audit.plan import Phase
 from advcli.audit.resume import different
 from advcli.audit.shards import listing, parse_shard
+from advcli.audit.soundness import finding
 from advcli.audit.summary import summarise
 from advcli.errors import RunError
 from advcli.images.text import printable
@@ -23,6 +24,11 @@ from advcli.images.text import printable
 __all__ = ["merge_runs"]
 
 _PICTURES = ("images", "gallery")
+# what a run may change when it goes on, and all of one division must share
+_ASKED_ALIKE = (
+    *("limit", "soundness"),
+    *("fail_under", "gates", "confident", "baseline", "max_drop", "exit_zero"),
+)
 _HOW = "finish it with --out {} --resume"
 
 
@@ -48,6 +54,7 @@ def merge_runs(
     _check_alike(shards, runs)
     images = _check_coverage(shards, runs)
     merged = _merged(shards, runs, images)
+    merged["findings"] += _replaced(shards, runs)
     if fail_under is not None:
         merged["config"] |= {"fail_under": list(fail_under), "gates": []}
     given = {"confident": confident, "exit_zero": exit_zero}
@@ -117,12 +124,13 @@ def _check_alike(shards: Sequence[RunDirectory], runs: Sequence[dict[str, Any]])
         unlike += [
             f"{name} differ" for name in ("phases", "natural") if run.get(name) != first.get(name)
         ]
-        for name, here, there in (
-            ("the folder's images", run["images"]["listing"], first["images"]["listing"]),
-            ("--limit", run["config"]["limit"], first["config"]["limit"]),
-        ):
-            if here != there:
-                unlike.append(f"{name} differ")
+        if run["images"]["listing"] != first["images"]["listing"]:
+            unlike.append("the folder's images differ")
+        unlike += [
+            f"{name.replace('_', '-')} differ"
+            for name in _ASKED_ALIKE
+            if run["config"].get(name) != first["config"].get(name)
+        ]
         if unlike:
             raise RunError(
                 f"{printable(str(directory.root))} differs from {printable(str(shards[0].root))}: "
@@ -184,6 +192,7 @@ def _merged(
         "images": first["images"]
         | {
             "shard": None,
+            "time_budget": None,
             "selected": images,
             "resized": resized[0] | {"count": sum(r["count"] for r in resized)}
             if resized
@@ -209,6 +218,21 @@ def _merged(
             ],
         },
     }
+
+
+def _replaced(
+    shards: Sequence[RunDirectory], runs: Sequence[dict[str, Any]]
+) -> list[dict[str, str]]:
+    """Of a limited run, that images which could not be read were replaced shard by shard."""
+    limit, images = runs[0]["config"]["limit"], runs[0]["images"]
+    unread = sum(clean.sha256 is None for d in shards for clean in d.ledger().clean.values())
+    if limit is None or limit >= images["count"] or not unread:
+        return []
+    detail = (
+        f"{unread} image(s) could not be read; each was replaced by the next of its own shard, so "
+        "that a run without shards may have other images"
+    )
+    return [finding("shards", "note", detail)]
 
 
 def _once(found: Iterator[dict[str, str]]) -> list[dict[str, str]]:

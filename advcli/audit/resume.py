@@ -35,13 +35,15 @@ _NAMES = {"save_images": "--save-images", "only_fooled": "--only-fooled"}
 def changed_options(file: dict[str, Any] | None, earlier: dict[str, Any]) -> frozenset[str]:
     """Options that a configuration file says otherwise than when the run began, or anew.
 
-    Its gates are always those of the file that is in effect now.
+    Its gates are those of the file that is in effect now, but not of another file that has none.
     """
     if file is None:
         return frozenset()
-    before = (earlier.get("config_file") or {"options": {}})["options"]
+    known = earlier.get("config_file") or {"path": None, "options": {}}
+    before = known["options"]
     changed = {name for name, value in file["options"].items() if before.get(name) != value}
-    return frozenset(changed | {"gates"})
+    gates = file["gates"] or file["path"] == known["path"]
+    return frozenset(changed | ({"gates"} if gates else set()))
 
 
 def merged_config(

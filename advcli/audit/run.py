@@ -110,7 +110,7 @@ def execute(
         command_line=command_line,
     )
     with _opened(plan.directory) as kept:
-        if plan.earlier is not None and kept.read_run() != plan.earlier:
+        if (kept.read_run() if kept.holds_run else None) != plan.earlier:
             raise RunError("another process has changed this run meanwhile", "try again")
         result = _work(plan, kept, watcher, deadline, gallery=gallery)
         return replace(result, gallery=pictures(kept) if gallery else ())
@@ -285,7 +285,9 @@ def _work(
             finished.append(worker)
         if deadline is not None and config.soundness == "full":
             left_out = finding("probes", "note", "left out: --time-budget leaves no time for them")
-            run["probes"] = {"key": None, "findings": [left_out]}
+            before = run.get("probes", {}).get("findings", ())
+            kept = [found for found in before if found["check"] != left_out["check"]]
+            run["probes"] = {"key": None, "findings": [*kept, left_out]}
         run["images"] |= _facts(ledger, finished)
         run["images"]["time_budget"] = _time_spent(config, stream, finished)
         counted = ledger.restricted(run["images"]["selected"])
@@ -303,12 +305,13 @@ def _work(
 
 
 def _facts(ledger: Ledger, workers: Sequence[Worker]) -> dict[str, Any]:
-    """What run.json's `images` learns from the clean passes."""
+    """What run.json's `images` learns from the clean passes; they were `complete`."""
     seen = [image for worker in workers for image in worker.seen]
     resized = [worker.resized for worker in workers if worker.resized is not None]
     return {
         "resized": resized[0] | {"count": sum(r["count"] for r in resized)} if resized else None,
         "selected": seen if set(ledger.clean) - set(seen) else None,
+        "complete": True,
     }
 
 
@@ -382,6 +385,7 @@ def _describe(
             "listing": listing(ref.path for ref in bench.folder.refs),
             "shard": config.shard,
             "time_budget": None,
+            "complete": False,
             "per_class": _per_class(bench),
             "labels": bench.folder.label_source,
             "skipped": [

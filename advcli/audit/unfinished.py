@@ -26,12 +26,14 @@ def summary_of(directory: RunDirectory) -> dict[str, Any]:
     if directory.summary_file.exists():
         return directory.read_summary()
     ledger = directory.ledger()
+    # before it is, the images are those of the first classes, and no sample
+    complete = run["images"].get("complete", True)
     counted = ledger.restricted(run["images"]["selected"])
-    phases, left_out = _finished(run, counted)
+    phases, left_out = _finished(run, counted, complete=complete)
     threats = []
     for stored in run.get("natural", ()):
         threat = NaturalPhase.from_dict(stored)
-        if missing_natural(counted, [threat]):
+        if not complete or missing_natural(counted, [threat]):
             left_out.append(threat.spec)
         else:
             threats.append(stored)
@@ -47,18 +49,20 @@ def summary_of(directory: RunDirectory) -> dict[str, Any]:
         "judged_on": waivers.today().isoformat(),
     }
     summary = summarise(reduced, ledger)
-    if summary["verdict"] != "fail":
+    if summary["verdict"] != "fail" or not complete:
         summary |= {"verdict": "inconclusive", "exit_code": 3}
     return summary
 
 
-def _finished(run: dict[str, Any], ledger: Ledger) -> tuple[list[Phase], list[str]]:
+def _finished(
+    run: dict[str, Any], ledger: Ledger, *, complete: bool
+) -> tuple[list[Phase], list[str]]:
     """(attacks that have an answer for every image, names of the others)"""
     phases = [Phase.from_dict(stored) for stored in run["phases"]]
     done: list[Phase] = []
     left_out: list[str] = []
     for phase in phases:
-        if not ledger.clean or missing(ledger, [*done, phase]):
+        if not complete or missing(ledger, [*done, phase]):
             left_out.append(phase.spec)
         else:
             done.append(phase)

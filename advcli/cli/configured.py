@@ -61,12 +61,14 @@ def file_of(ctx: click.Context) -> ConfigFile | None:
 
 
 def stated_of(ctx: click.Context) -> dict[str, Any] | None:
-    """What run.json keeps of the file: `{path, options {parameter: value}}`."""
+    """What run.json keeps of the file: `{path, options {parameter: value}, gates}`, the last
+    whether it has any."""
     file = file_of(ctx)
     if file is None:
         return None
     options = {name: entry.raw for name, entry in _stated_options(ctx).items()}
-    return {"path": str(file.path), "options": options}
+    gates = bool(file.gates(str(ctx.command.name)))
+    return {"path": str(file.path), "options": options, "gates": gates}
 
 
 def settle(ctx: click.Context) -> None:

@@ -130,11 +130,10 @@ class ImageStream:
         """The same images in the seeded order, `size` at a time: each block, and any number of
         the first, is a random sample. The last is smaller where the limit wants it."""
         refs = self.shard.of(hash_order(self.folder.root, self.folder.refs, self.seed))
-        left = self.limit
-        for start in range(0, len(refs), size):
-            if left is not None and left <= 0:
-                return
+        left, start = self.limit, 0
+        while start < len(refs) and (left is None or left > 0):
             chosen = refs[start : start + (size if left is None else min(size, left))]
+            start += len(chosen)
             block = ImageStream(
                 replace(self.folder, refs=chosen),
                 self.shape,

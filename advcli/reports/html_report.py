@@ -61,8 +61,18 @@ def _context(summary: dict[str, Any], gallery: Sequence[Picture]) -> dict[str, A
         "word": _WORDS[summary["verdict"]],
         "sentence": figures.verdict(summary).rpartition(": ")[2],
         "suspect": summary["soundness"]["verdict"] == "suspect",
+        "unchecked": summary["soundness"]["verdict"] == "unchecked",
         "facts": _facts(summary, read),
-        "notes": [n for n in (figures.labels_note(summary), figures.resized_note(summary)) if n],
+        "notes": list(
+            filter(
+                None,
+                (
+                    figures.sample_note(summary),
+                    figures.labels_note(summary),
+                    figures.resized_note(summary),
+                ),
+            )
+        ),
         "tiles": list(_tiles(summary, read)),
         "gates": list(_gates(summary, read)),
         "baseline": pairs.baseline_lines(summary["baseline"]) if summary.get("baseline") else [],

@@ -83,6 +83,7 @@ def run_of(phases: list[Any], classes: int = 3, **config: Any) -> dict[str, Any]
             "skipped": [],
             "resized": None,
             "selected": None,
+            "complete": True,
         },
         "phases": [p.as_dict() for p in phases],
         "findings": [],

@@ -55,9 +55,17 @@ def test_a_black_box_that_wins_by_more_than_chance(square: int, pgd: int, said: 
         assert f"the other way round: {pgd}" in seen["black box"]
 
 
-def test_a_few_gradient_steps_are_no_search() -> None:
-    wins = {"square": set(range(30)), "fgsm": set()}
-    assert found([phase("fgsm"), phase("square")], wins, images=40, gradients=20) == {}
+@pytest.mark.parametrize("spec", ["fgsm", "pgd:steps=10"])
+def test_a_few_gradient_steps_are_no_search(spec: str) -> None:
+    wins = {"square": set(range(30)), spec: set()}
+    assert found([phase(spec), phase("square")], wins, images=40) == {}
+
+
+def test_a_search_that_gave_up_early_did_not_fool() -> None:
+    """With two classes `race` gives up after eight gradients, just where they lead nowhere."""
+    cascade = [phase("race", cascade=True), phase("square", cascade=True)]
+    wins = {"race": set(), "square": set(range(5))}
+    assert "black box" in found(cascade, wins, images=74, gradients=8)
 
 
 @pytest.mark.parametrize(

@@ -109,6 +109,8 @@ def changed(section: str, **values: Any) -> Callable[[Any], Any]:
         ("run.json", changed("identity", batch_size=16), "batch_size"),
         ("run.json", changed("images", listing="other"), "the folder's images differ"),
         ("run.json", changed("config", shard="1/3"), "both are shard 1/3"),
+        ("run.json", changed("config", soundness="off"), "soundness differ"),
+        ("run.json", changed("config", fail_under=["40"]), "fail-under differ"),
         ("run.json", changed("config", shard="2/4"), "is part of 4"),
         ("run.json", changed("config", shard=None), "is no shard"),
         ("run.json", lambda run: run | {"phases": []}, "phases differ"),
@@ -322,6 +324,19 @@ def test_an_attack_in_progress_is_left_out(tmp_path: Path) -> None:
     )
     assert "square, fgsm" in detail
     assert (summary["verdict"], summary["exit_code"]) == ("fail", 1)  # 60 % is an upper bound
+
+
+def test_stopped_among_the_clean_images_nothing_is_known(tmp_path: Path) -> None:
+    """The first class's images, one a mistake: no attack has had anything to answer."""
+    directory = RunDirectory(tmp_path / "run")
+    with directory.lock(), directory.journal() as journal:
+        journal.append(clean("0.png", 0, 1))
+    run = run_of([phase("pgd")], fail_under=("90",))
+    run["images"] |= {"count": 10, "complete": False}
+    directory.write_run(run)
+    summary = summary_of(directory)
+    assert summary["attacks"] == []
+    assert (summary["verdict"], summary["exit_code"]) == ("inconclusive", 3)
 
 
 def test_nothing_but_clean_images_is_no_verdict(tmp_path: Path) -> None:

@@ -251,6 +251,17 @@ def test_an_unreadable_file_is_replaced_by_the_next(shared: ImageFolder) -> None
     assert images[-1].error is None  # and none is taken beyond the last that is needed
 
 
+def test_blocks_are_the_limited_sample_whatever_is_unreadable(shared: ImageFolder) -> None:
+    """Image for image what a limit takes, in its order."""
+    stream = ImageStream(shared, SHAPE, limit=9, seed=1)
+    whole = [image.ref.path for image in stream]
+    blocks = []
+    for block in ImageStream(shared, SHAPE, limit=9, seed=1).blocks(4):
+        blocks.append([image.ref.path for image in block])
+    assert [path for block in blocks for path in block] == whole
+    assert len(blocks) > 1
+
+
 def test_seeds_draw_different_samples(shared: ImageFolder) -> None:
     samples = {tuple(paths(iter(ImageStream(shared, SHAPE, limit=5, seed=s)))) for s in range(8)}
     assert len(samples) == 8
