@@ -9,5 +9,6 @@ waivers              failures of gates that are accepted until a date
 side, compare        two runs on the same images; regression: a run and its baseline
 shards, merge        parts of a run, and one run of all; deadline: as many as the time allows
 contradictions       attacks against one another; probes: what stands, attacked once more
+record               a finished run with its hashes, for evidence
 verify               a finished run against its files and its model
 """

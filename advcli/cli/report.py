@@ -37,6 +37,7 @@ def _print_schema(ctx: click.Context, param: click.Parameter, asked: bool) -> No
     is_flag=True,
     is_eager=True,
     expose_value=False,
+    allow_from_autoenv=False,
     callback=_print_schema,
     help="Print the JSON Schema of summary.json and exit.",
 )

@@ -66,6 +66,15 @@ ALL = {
         {0.1: 40}, 100, confident=True, fail_under=("40", "41", "10")
     ),
     "corruptions": lambda: test_natural.by_hand(("snow", "fog"), {("fog", 5, "0")}),
+    "one of two waived": lambda: summarise(
+        run_of(
+            [phase()],
+            fail_under=("99",),
+            gates=[{"gate": "98", "accept": {"until": "2027-03-31", "reason": "later"}}],
+        )
+        | {"judged_on": "2027-03-01"},
+        Ledger.read([clean("a", 0, 0), answer("a", 1, success=True)]),
+    ),
     "drop": lambda: dropped(test_reports.summary()),
 }
 
