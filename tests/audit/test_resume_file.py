@@ -7,11 +7,12 @@ import pytest
 from advcli.audit.plan import AuditConfig
 from advcli.audit.resume import changed_options, merged_config
 
-BEFORE = {"path": "advcli.toml", "options": {"eps": "8/255", "limit": 5, "attacks": ["pgd"]}}
+
+def file(path: str = "advcli.toml", *, gates: bool = True, **options: Any) -> dict[str, Any]:
+    return {"path": path, "options": options, "gates": gates}
 
 
-def file(**options: Any) -> dict[str, Any]:
-    return {"path": "advcli.toml", "options": options}
+BEFORE = file(eps="8/255", limit=5, attacks=["pgd"])
 
 
 @pytest.mark.parametrize(
@@ -23,6 +24,9 @@ def file(**options: Any) -> dict[str, Any]:
         (file(eps="8/255", seed=3), BEFORE, {"seed", "gates"}),
         (file(), BEFORE, {"gates"}),  # what is no longer said is the run's own
         (BEFORE, None, {"eps", "limit", "attacks", "gates"}),  # the run began without a file
+        (file(gates=False), BEFORE, {"gates"}),  # the same file: it has none any more
+        (file("other.toml", gates=False, limit=5), BEFORE, set()),  # another one never had any
+        (file("other.toml", seed=3), BEFORE, {"seed", "gates"}),
         (None, BEFORE, set()),
         (None, None, set()),
     ],
@@ -44,3 +48,5 @@ def test_gates_are_the_present_file_s_or_without_one_the_run_s() -> None:
     dropped = merged_config(now, earlier, changed_options(BEFORE, earlier))
     assert dropped.gates == ()
     assert dropped.seed == 3
+    elsewhere = changed_options(file("other.toml", gates=False), earlier)
+    assert [gate.gate for gate in merged_config(now, earlier, elsewhere).gates] == ["40"]
