@@ -111,7 +111,7 @@ def gate_text(gate: dict[str, Any]) -> str:
     if drop:
         measured = f"{points(gate['value'])} points"
         measured += f" in {printable(gate['where'])}" if gate["where"] else ""
-        most = f"{-100 * gate['threshold']:.3g}"
+        most = f"{abs(100 * gate['threshold']):g}"
         asked, wanted = f"a drop of {most}", f"a drop of at most {most} allowed"
         sure = points_interval(gate["ci95"])
     else:
