@@ -112,8 +112,8 @@ def _threshold(percent: str, text: str) -> float:
 def parse_points(text: str) -> float:
     """Percentage points of `--max-drop`, from 0 to 100."""
     try:
-        value = float(Fraction(text.strip()))
-    except (ValueError, ZeroDivisionError, OverflowError):
+        value = float(text)
+    except ValueError:
         value = -1.0
     if not 0 <= value <= 100:
         raise UsageError(

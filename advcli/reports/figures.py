@@ -131,15 +131,15 @@ def gate_text(gate: dict[str, Any]) -> str:
     if drop:
         measured = f"{points(gate['value'])} points"
         measured += f" in {printable(gate['where'])}" if gate["where"] else ""
-        most = f"{-100 * gate['threshold']:.3g}"
-        asked, wanted = f"a drop of {most}", f"a drop of at most {most}"
+        most = f"{abs(100 * gate['threshold']):g}"
+        asked, wanted = f"a drop of {most}", f"a drop of at most {most} allowed"
         sure = points_interval(gate["ci95"])
     else:
         measured, asked = percent(gate["value"]), percent(gate["threshold"])
-        wanted, sure = f"at least {asked}", interval(gate["ci95"])
+        wanted, sure = f"at least {asked} wanted", interval(gate["ci95"])
     if unsettled(gate):
         return f"{measured} (95 %: {sure}) against {asked}; {_enough(gate)}"
-    return f"{measured}{f' (95 %: {sure})' if drop else ''}, {wanted} wanted"
+    return f"{measured}{f' (95 %: {sure})' if drop else ''}, {wanted}"
 
 
 def unsettled(gate: dict[str, Any]) -> bool:

@@ -58,7 +58,11 @@ def render_comparison(found: dict[str, Any]) -> str:
             if row["gated"]
         ]
         notes = [_Note("notice", "advcli compare", text) for text in said]
-    notes += [_Note("warning", "advcli compare", t) for t in found["notes"] if "suspect" in t]
+    notes += [
+        _Note("warning", "advcli compare", f"the figures of {name} are suspect")
+        for key, name in (("base", "BASE"), ("new", "NEW"))
+        if found[key]["soundness"] == "suspect"
+    ]
     return _printed(notes, "advcli compare BASE NEW shows all")
 
 

@@ -1,6 +1,6 @@
 import pytest
 
-from advcli.audit.gates import check_classes, check_planned, judge, parse_gate
+from advcli.audit.gates import check_classes, check_planned, judge, parse_gate, parse_points
 from advcli.errors import UsageError
 
 from .support import answer, clean, phase, summary_of
@@ -36,6 +36,13 @@ def test_what_gates_say(
 def test_what_is_no_gate(text: str) -> None:
     with pytest.raises(UsageError):
         parse_gate(text)
+
+
+def test_points_of_a_drop() -> None:
+    assert [parse_points(text) for text in ("0", "2", "0.5", "100")] == [0, 2, 0.5, 100]
+    for text in ("-1", "101", "nan", "inf", "two", "", "2%"):
+        with pytest.raises(UsageError, match="--max-drop"):
+            parse_points(text)
 
 
 @pytest.mark.parametrize("text", ["cw=40", "pgd@0.2=40", "l2@0.1=40", "linf@0.2=40"])

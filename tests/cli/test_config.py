@@ -134,7 +134,11 @@ def test_every_option_can_be_set_by_the_file(command: str, arrived: Any) -> None
         if key not in ("model", "images"):
             default = arrived("", "m", "i", command=command)[param.name]
             assert default != expected
-            assert stated_of(arrived.ctx) == {"path": "advcli.toml", "options": {}}
+            assert stated_of(arrived.ctx) == {
+                "path": "advcli.toml",
+                "options": {},
+                "gates": False,
+            }
         count += 1
     assert count >= 38
 

@@ -13,6 +13,7 @@ import pytest
 from advcli.audit.compare import compare, with_gate
 from advcli.audit.side import Side
 from advcli.reports import comparison
+from advcli.reports.figures import points
 from advcli.reports.github_report import render_comparison
 from advcli.reports.pairs import p_value
 
@@ -110,6 +111,26 @@ def test_annotations(tmp_path: Path, more: dict[str, Any], level: str, said: str
     assert line.startswith(f"::{level} title=")
     assert said in line
     assert said in comparison.render(found) + comparison.markdown(found).replace("\\", "")
+
+
+def test_a_suspect_run_is_a_warning(tmp_path: Path) -> None:
+    found = compared(tmp_path)
+    found["new"]["soundness"] = "suspect"
+    first, second = render_comparison(found).splitlines()
+    assert first == "::warning title=advcli compare::the figures of NEW are suspect"
+    assert second.startswith("::notice")
+
+
+def test_no_drop_at_all(tmp_path: Path) -> None:
+    text = comparison.render(compared(tmp_path, 3, 3, max_drop=0.0))
+    assert "gate pass  0.0 points in worst case linf 0.1 (95 %: " in text
+    assert "a drop of at most 0 allowed" in text
+
+
+def test_differences_in_points() -> None:
+    assert [points(x) for x in (0.0, -0.045, 0.5, -0.0004, None)] == [
+        *("0.0", "−4.5", "+50.0", "−0.04", "–"),
+    ]
 
 
 def test_p_values() -> None:
