@@ -43,6 +43,7 @@ __all__ = [
     "natural_means",
     "natural_pass",
     "natural_rows",
+    "open_natural",
     "transformer_of",
 ]
 
@@ -212,6 +213,11 @@ def _open(ledger: Ledger, phase: NaturalPhase) -> Iterator[tuple[str, tuple[Ques
         )
         if missing:
             yield image, missing
+
+
+def open_natural(ledger: Ledger, phases: Iterable[NaturalPhase]) -> set[str]:
+    """Images that lack an answer."""
+    return {image for phase in phases for image, _ in _open(ledger, phase)}
 
 
 def missing_natural(ledger: Ledger, phases: Iterable[NaturalPhase]) -> int:

@@ -31,7 +31,7 @@ from advcli.images.text import printable
 from advcli.images.writer import ImageWriter
 from advcli.threats.budget import same_eps
 
-__all__ = ["Worker", "open_questions"]
+__all__ = ["Worker", "open_images", "open_questions"]
 
 Runner = Callable[[Iterable[Subject], Callable[[float], None]], Iterator[Outcome]]
 
@@ -389,6 +389,16 @@ def open_questions(
         if missing:
             todo[image] = () if phase.minimum else tuple(e for e in missing if e is not None)
     return todo, repeats
+
+
+def open_images(ledger: Ledger, phases: tuple[Phase, ...], *, misclassified: bool) -> set[str]:
+    """Images that an attack is still to be run on, among those that the journal knows."""
+    known = set(ledger.clean)
+    return {
+        image
+        for phase in phases
+        for image in open_questions(ledger, phase, phases, known, misclassified=misclassified)[0]
+    }
 
 
 def _counts(phase: Phase, outcome: Outcome) -> bool:

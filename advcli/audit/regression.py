@@ -6,16 +6,16 @@ and be verified, when the baseline is gone.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from advcli.audit.compare import Names, check_conditions, check_threats, compare, paired
+from advcli.audit.compare import Names, check_conditions, check_threats, compare
 from advcli.audit.directory import RunDirectory
 from advcli.audit.ledger import Ledger
 from advcli.audit.natural import NaturalPhase
 from advcli.audit.plan import AuditConfig, Phase
-from advcli.audit.side import Side, conditions_of, keys_of, threats_of
+from advcli.audit.side import ImageKey, Side, conditions_of, threats_of
 from advcli.errors import RunError, UsageError
 from advcli.images.text import printable
 
@@ -103,9 +103,13 @@ def _check_threats(
     check_threats(baseline, planned, options, _NAMES, gate=True)
 
 
-def check_images(baseline: Side | None, run: dict[str, Any], ledger: Ledger) -> None:
-    """Raises RunError, before the first attack, where no image is the baseline's."""
-    if baseline is not None and not paired(baseline.images, [*keys_of(run, ledger).items()]):
+def check_images(baseline: Side | None, keys: Iterable[ImageKey]) -> None:
+    """Raises RunError, before the first attack, where no image (`keys`) is the baseline's; goes no
+    further through them than to the first that is."""
+    if baseline is None:
+        return
+    known = {key for key, _ in baseline.images}
+    if not any(key in known for key in keys):
         raise RunError(
             f"--baseline {printable(baseline.run)}: none of its images is among this run's",
             "give a baseline on the same images: they are paired by their pixels and labels",

@@ -24,8 +24,14 @@ from advcli.audit.gallery import Keeper, Picture, pictures
 from advcli.audit.gates import check_classes, check_planned, gates_of
 from advcli.audit.ledger import Ledger
 from advcli.audit.meter import Watcher
-from advcli.audit.natural import NaturalPhase, draft_natural, merged_natural, missing_natural
-from advcli.audit.phases import Worker
+from advcli.audit.natural import (
+    NaturalPhase,
+    draft_natural,
+    merged_natural,
+    missing_natural,
+    open_natural,
+)
+from advcli.audit.phases import Worker, open_images
 from advcli.audit.plan import (
     AuditConfig,
     Phase,
@@ -48,7 +54,7 @@ from advcli.audit.setup import (
 )
 from advcli.audit.shards import check_divisible, listing
 from advcli.audit.shrinking import Shrinking
-from advcli.audit.side import Side
+from advcli.audit.side import ImageKey, Side, keys_of
 from advcli.audit.soundness import BUDGET, PRESET, finding
 from advcli.audit.summary import SCHEMA_VERSION, missing, summarise
 from advcli.engine.run import Engine, auto_lanes
@@ -235,16 +241,22 @@ def _work(
     stream = stream_of(config, plan.bench.folder, plan.bench.input_shape)
     fresh = not directory.holds_run
     finished: list[Worker] = []
+    if plan.earlier is not None:
+        _pin(plan.earlier, directory, ledger)
 
     def go_through(worker: Worker) -> None:
         """All that is asked about the images of one worker."""
         worker.clean_pass(plan.target)
         try:
             worker.check(phases)
-            run["images"] |= _facts(ledger, [*finished, worker])
-            regression.check_images(plan.baseline, run, ledger)
+            if not finished:
+                run["images"] |= _facts(ledger, [worker], named=deadline is not None)
+                regression.check_images(
+                    plan.baseline,
+                    keys_of(run, ledger) if deadline is None else _keys(stream),
+                )
         except (ModelError, RunError, UsageError):
-            if fresh:
+            if fresh and not finished:
                 directory.discard()
             raise
         worker.begin_gallery()
@@ -269,6 +281,8 @@ def _work(
         if fresh:
             directory.write_run(run)
         engine.on_shrink = Shrinking(engine, run, directory, watcher)
+        unknown = open_images(ledger, phases, misclassified=config.include_misclassified)
+        unknown |= open_natural(ledger, plan.natural)
         for part in [stream] if deadline is None else stream.blocks(BLOCK):
             # the first block is a sample like any other
             keeper = (
@@ -276,13 +290,18 @@ def _work(
                 if gallery and not finished
                 else None
             )
-            told = deadline or watcher
+            paths = {ref.path for ref in part.folder.refs}
+            answered = paths <= ledger.clean.keys() and not paths & unknown
+            told = watcher if deadline is None or answered else deadline
             worker = Worker(config, engine, part, directory, journal, ledger, told, keeper)
             try:
                 go_through(worker)
             except TimeIsUpError:
                 break
             finished.append(worker)
+            if deadline is not None:  # a report of a stopped run is about these, and no others
+                run["images"] |= _facts(ledger, finished, named=True)
+                directory.write_run(run)
         if deadline is not None and config.soundness == "full":
             left_out = finding("probes", "note", "left out: --time-budget leaves no time for them")
             before = run.get("probes", {}).get("findings", ())
@@ -290,6 +309,11 @@ def _work(
             run["probes"] = {"key": None, "findings": [*kept, left_out]}
         run["images"] |= _facts(ledger, finished)
         run["images"]["time_budget"] = _time_spent(config, stream, finished)
+        if deadline is not None:
+            try:
+                regression.check_images(plan.baseline, keys_of(run, ledger))
+            except RunError as error:
+                raise NoVerdictError(error.message, "give it more time: --resume goes on") from None
         counted = ledger.restricted(run["images"]["selected"])
         left = missing(counted, phases) + missing_natural(counted, plan.natural)
         if left:
@@ -304,13 +328,28 @@ def _work(
     return Result(summary, None if plan.directory is None else directory.root)
 
 
-def _facts(ledger: Ledger, workers: Sequence[Worker]) -> dict[str, Any]:
-    """What run.json's `images` learns from the clean passes; they were `complete`."""
+def _keys(stream: ImageStream) -> Iterator[ImageKey]:
+    """What `keys_of` gives of images that the model was shown, without it."""
+    return ((image.sha256, image.ref.label) for image in stream if image.sha256 is not None)
+
+
+def _pin(run: dict[str, Any], directory: RunDirectory, ledger: Ledger) -> None:
+    """Names the images that the run's figures are about, before the journal knows of others."""
+    if run["images"].get("complete", True) and run["images"]["selected"] is None:
+        images = run["images"] | {"selected": [*ledger.clean]}
+        directory.write_run(run | {"images": images})
+
+
+def _facts(ledger: Ledger, workers: Sequence[Worker], *, named: bool = False) -> dict[str, Any]:
+    """What run.json's `images` learns from the clean passes; they were `complete`.
+
+    `named`: the images are named although the journal has no other yet.
+    """
     seen = [image for worker in workers for image in worker.seen]
     resized = [worker.resized for worker in workers if worker.resized is not None]
     return {
         "resized": resized[0] | {"count": sum(r["count"] for r in resized)} if resized else None,
-        "selected": seen if set(ledger.clean) - set(seen) else None,
+        "selected": seen if named or set(ledger.clean) - set(seen) else None,
         "complete": True,
     }
 
