@@ -14,8 +14,10 @@ from hypothesis import strategies as st
 
 from advcli.audit.deadline import BLOCK, Deadline, TimeIsUpError, parse_duration, shown_duration
 from advcli.audit.directory import RunDirectory
+from advcli.audit.journal import finite
 from advcli.audit.merge import merge_runs
 from advcli.audit.plan import AuditConfig
+from advcli.audit.record import read_record
 from advcli.audit.run import execute
 from advcli.audit.shards import parse_shard
 from advcli.audit.unfinished import summary_of
@@ -24,6 +26,7 @@ from advcli.cli import exits
 from advcli.errors import NoVerdictError, RunError, UsageError
 from advcli.images.sample import Shard
 
+from ..reports.standards import check_summary
 from .support import SAMPLES, Watcher, answer, clean, phase, run_of
 from .test_run import figures, lines_of
 
@@ -233,25 +236,37 @@ def test_a_deadline_passes_everything_on_until_it_is_over() -> None:
     assert [done for done, _ in inner.steps] == [1, 2, 3]
 
 
-def test_the_completed_blocks_are_the_sample_that_counts(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The clock stands for the work done: what a block costs decides, not this machine."""
-    root = tmp_path / "run"
-    began: list[Any] = []
+@pytest.fixture(scope="module")
+def budgeted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a run whose time was over in the middle of its third block (`run`), and with
+    what a kill at the beginning of its n-th pass would have left (`n`)."""
+    folder = tmp_path_factory.mktemp("budgeted")
+    began: list[str] = []
 
     class Ends(Deadline):
-        """Over in the middle of the third block."""
+        """The clock stands for the work done: what a block costs decides, not this machine."""
 
         def begin(self, title: str, total: int) -> None:
-            began.append((title, total))
+            shutil.copytree(folder / "run", folder / str(len(began)))
+            began.append(title)
             if len(began) == 6:
                 raise TimeIsUpError
             super().begin(title, total)
 
-    monkeypatch.setattr("advcli.audit.run.Deadline", Ends)
-    summary = execute(config(time_budget=1e6), Watcher(), out=root).summary
-    assert [title for title, _ in began] == ["clean", "fgsm"] * 3
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("advcli.audit.run.Deadline", Ends)
+        execute(config(time_budget=1e6), Watcher(), out=folder / "run")
+    assert began == ["clean", "fgsm"] * 3
+    return folder
+
+
+def copied(root: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(root, tmp_path / "run"))
+
+
+def test_the_completed_blocks_are_the_sample_that_counts(budgeted: Path, tmp_path: Path) -> None:
+    root = copied(budgeted / "run", tmp_path)
+    summary = RunDirectory(root).read_summary()
     assert summary["images"]["evaluated"] == 2 * BLOCK
     assert summary["images"]["time_budget"] == {"seconds": 1e6, "images": 2 * BLOCK, "of": 364}
     assert summary["clean"]["total"] == summary["attacks"][0]["total"] == 2 * BLOCK
@@ -259,13 +274,103 @@ def test_the_completed_blocks_are_the_sample_that_counts(
     assert verify(root).exit_code == 0
     # with more time the same images and others, and nothing anew
     before = (root / "results.jsonl").read_bytes()
-    monkeypatch.undo()
     more = execute(config(), Watcher(), out=root, resume=True).summary
     assert more["images"]["evaluated"] == 364
     assert more["images"]["time_budget"] is None
     assert (root / "results.jsonl").read_bytes().startswith(before)
     whole = execute(config(), Watcher()).summary
     assert figures(more) == figures(whole)
+
+
+def test_what_is_answered_counts_however_little_time_there_is(
+    budgeted: Path, tmp_path: Path
+) -> None:
+    """Two blocks have all answers, the third has none to the attack that was to come."""
+    root = copied(budgeted / "run", tmp_path)
+    before, journal = RunDirectory(root).read_summary(), (root / "results.jsonl").read_bytes()
+    again = execute(config(time_budget=1e-9), Watcher(), out=root, resume=True).summary
+    again["images"]["time_budget"]["seconds"] = 1e6
+    assert figures(again) == figures(before)
+    assert (root / "results.jsonl").read_bytes() == journal
+    with pytest.raises(NoVerdictError, match="before the first 64 images"):
+        execute(
+            config(time_budget=1e-9, eps=(0.1,)),
+            Watcher(),
+            out=root,
+            resume=True,
+            given=frozenset({"eps"}),
+        )
+
+
+@pytest.mark.parametrize(("moment", "blocks"), [(1, 0), (2, 1), (3, 1), (4, 2), (5, 2)])
+def test_a_time_budget_that_was_killed(
+    budgeted: Path, tmp_path: Path, moment: int, blocks: int
+) -> None:
+    """The figures of the blocks that were through, whichever pass of the next was under way."""
+    root = copied(budgeted / str(moment), tmp_path)
+    summary = finite(summary_of(RunDirectory(root)))
+    check_summary(summary)
+    (detail,) = unfinished(summary)
+    assert (summary["verdict"], summary["exit_code"]) == ("inconclusive", 3)
+    assert [row["total"] for row in summary["attacks"]] == [64 * blocks] * bool(blocks)
+    if blocks == 2:
+        run = RunDirectory(budgeted / "run").read_summary()
+        for key in ("clean", "worst_case", "per_class", "confusion"):
+            assert summary[key] == run[key]
+    if blocks:
+        assert f"stopped after {64 * blocks} of 364 images were through" in detail
+    else:
+        assert "64 of 364 images were read; left out, as they had not been through: fgsm" in detail
+
+
+def test_half_a_time_budget_fails_no_gate(budgeted: Path, tmp_path: Path) -> None:
+    """The other blocks may do better: these are no upper bound."""
+    directory = RunDirectory(copied(budgeted / "4", tmp_path))
+    run = directory.read_run()
+    waived = {"gate": "99", "accept": {"until": "2999-01-01", "reason": "known"}}
+    run["config"] |= {"fail_under": ["99"], "gates": [waived]}
+    directory.write_run(run)
+    summary = summary_of(directory)
+    check_summary(summary)
+    assert [gate["verdict"] for gate in summary["gates"]] == ["inconclusive"] * 2
+    assert summary["gates"][1]["waiver"]["state"] == "undecided"
+    assert (summary["verdict"], summary["exit_code"]) == ("inconclusive", 3)
+
+
+def part_of(root: Path, copy: Path, images: list[str]) -> Path:
+    """A copy of a finished run that is about these images alone."""
+    directory = RunDirectory(Path(shutil.copytree(root, copy)))
+    run = directory.read_run()
+    run["images"]["selected"] = images
+    directory.write_run(run)
+    return copy
+
+
+def test_a_baseline_is_paired_with_every_block(budgeted: Path, tmp_path: Path) -> None:
+    root = copied(budgeted / "run", tmp_path)
+    later = counted(root)[BLOCK:]
+    asked = {
+        "time_budget": 1e-9,
+        "baseline": str(part_of(root, tmp_path / "later", later)),
+        "max_drop": 0.0,
+    }
+    given = frozenset({"baseline", "max_drop"})
+    found = execute(config(**asked), Watcher(), out=root, resume=True, given=given).summary
+    assert found["baseline"]["images"]["paired"] == len(later)
+    assert found["baseline"]["images"]["only_new"] == BLOCK
+    # images of the folder that no block came to: no comparison, and no verdict
+    journal = RunDirectory(budgeted / "run").ledger()
+    unseen = [image for image in journal.clean if image not in counted(root)]
+    asked["baseline"] = str(part_of(root, tmp_path / "unseen", unseen))
+    with pytest.raises(NoVerdictError, match="none of its images"):
+        execute(config(**asked), Watcher(), out=root, resume=True, given=given)
+    # and images of another folder are refused before anything is asked of the model
+    directory = RunDirectory(Path(asked["baseline"]))
+    lines = [line | {"sha256": f"{line['image']}"} for line in lines_of(directory.root)]
+    directory.journal_file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    with pytest.raises(RunError, match="none of its images"):
+        execute(config(**asked | {"time_budget": 1e6}), Watcher(), out=tmp_path / "fresh")
+    assert not (tmp_path / "fresh").exists()
 
 
 def counted(root: Path) -> list[str]:
@@ -294,15 +399,29 @@ def test_a_part_without_images_is_refused() -> None:
 # --- runs that were stopped
 
 
-def stopped(tmp_path: Path, lines: list[dict[str, Any]], phases: list[Any]) -> dict[str, Any]:
+def unfinished(summary: dict[str, Any]) -> list[str]:
+    findings = summary["soundness"]["findings"]
+    return [found["detail"] for found in findings if found["check"] == "unfinished"]
+
+
+def stopped(
+    tmp_path: Path,
+    lines: list[dict[str, Any]],
+    phases: list[Any],
+    *,
+    complete: bool = True,
+    **config: Any,
+) -> dict[str, Any]:
     directory = RunDirectory(tmp_path / "run")
     with directory.lock(), directory.journal() as journal:
         for line in lines:
             journal.append(line)
-    run = run_of(phases, fail_under=("90",))
-    run["images"]["count"] = 10
+    run = run_of(phases, **{"fail_under": ("90",)} | config)
+    run["images"] |= {"count": 364, "complete": complete}
+    run["model"] |= {"keras_version": None, "rules": [], "input_shape": [8, 8, 1]}
     directory.write_run(run)
-    return summary_of(directory)
+    summary: dict[str, Any] = finite(summary_of(directory))
+    return summary
 
 
 def test_an_attack_in_progress_is_left_out(tmp_path: Path) -> None:
@@ -319,24 +438,80 @@ def test_an_attack_in_progress_is_left_out(tmp_path: Path) -> None:
     assert [row["attack"] for row in summary["attacks"]] == ["pgd"]
     assert summary["worst_case"][0]["robust_accuracy"] == 0.6
     assert summary["soundness"]["verdict"] == "suspect"
-    (detail,) = (
-        f["detail"] for f in summary["soundness"]["findings"] if f["check"] == "unfinished"
-    )
+    (detail,) = unfinished(summary)
     assert "square, fgsm" in detail
     assert (summary["verdict"], summary["exit_code"]) == ("fail", 1)  # 60 % is an upper bound
 
 
 def test_stopped_among_the_clean_images_nothing_is_known(tmp_path: Path) -> None:
-    """The first class's images, one a mistake: no attack has had anything to answer."""
-    directory = RunDirectory(tmp_path / "run")
-    with directory.lock(), directory.journal() as journal:
-        journal.append(clean("0.png", 0, 1))
-    run = run_of([phase("pgd")], fail_under=("90",))
-    run["images"] |= {"count": 10, "complete": False}
-    directory.write_run(run)
-    summary = summary_of(directory)
-    assert summary["attacks"] == []
+    """The first class's images, one a mistake: no sample, and no attack has had one to answer."""
+    lines = [clean(f"{i}.png", 0, int(i == 0)) for i in range(3)]
+    gates = ("90", "clean=90", "clean=10", "pgd=50", "class:c0=50")
+    summary = stopped(tmp_path, lines, [phase("pgd")], complete=False, fail_under=gates, limit=60)
+    assert summary["attacks"] == summary["worst_case"] == summary["per_class"] == []
+    assert (summary["clean"]["accuracy"], summary["clean"]["total"]) == (None, 0)
+    assert {gate["verdict"] for gate in summary["gates"]} == {"inconclusive"}
     assert (summary["verdict"], summary["exit_code"]) == ("inconclusive", 3)
+    assert "stopped after 3 of 60 images were read" in unfinished(summary)[0]
+
+
+@pytest.mark.parametrize(
+    ("config", "asked"), [({"limit": 60}, 60), ({"limit": 60, "shard": "3/7"}, 9), ({}, 364)]
+)
+def test_how_many_images_there_were_to_be(
+    tmp_path: Path, config: dict[str, Any], asked: int
+) -> None:
+    summary = stopped(tmp_path, [clean("0.png", 0, 0)], [phase("pgd")], **config)
+    assert f"stopped after 1 of {asked} images" in unfinished(summary)[0]
+
+
+def test_a_budget_that_was_through_has_its_figures(tmp_path: Path) -> None:
+    """A finished run was extended by a larger eps and stopped: what was known is still known."""
+    phases = [phase("pgd", eps=(0.1, 0.2)), phase("square", eps=(0.1, 0.2))]
+    lines = [clean(f"{i}.png", 0, 0) for i in range(10)]
+    for spec, fooled in (("pgd", 4), ("square", 2)):
+        lines += [answer(f"{i}.png", 1, success=i < fooled, attack=spec) for i in range(10)]
+    lines += [answer(f"{i}.png", 1, success=True, eps=0.2) for i in range(5)]
+    summary = stopped(tmp_path, lines, phases, fail_under=("linf@0.2=90", "pgd@0.1=60"))
+    rows = [(row["attack"], row["eps"], row["robust"]) for row in summary["attacks"]]
+    assert rows == [("pgd", 0.1, 6), ("square", 0.1, 8)]
+    assert [row["robust_accuracy"] for row in summary["worst_case"]] == [0.6]
+    assert "pgd at linf 51/255, square at linf 51/255" in unfinished(summary)[0]
+    assert [gate["doubt"] for gate in summary["gates"]] == ["no images", "suspect"]
+
+
+def test_a_run_with_more_images_under_way_is_still_the_run_it_was(
+    parts: list[Path], tmp_path: Path
+) -> None:
+    """Stopped when the journal knew other images, first a few and then all of them."""
+    root = copied(parts[0], tmp_path)
+    before, known = read_record(RunDirectory(root)).summary, len(lines_of(root))
+
+    class Stopping(Watcher):
+        def __init__(self, *, clean: bool) -> None:
+            super().__init__()
+            self.clean = clean
+
+        def begin(self, title: str, total: int) -> None:
+            if title != "clean":
+                raise KeyboardInterrupt
+
+        def advance(self, done: float, standing: int | None) -> None:
+            if self.clean and len(lines_of(root)) > known:
+                raise KeyboardInterrupt
+
+    def go_on(watcher: Watcher) -> None:
+        more = config(limit=90, shard="1/3")
+        with pytest.raises(KeyboardInterrupt):
+            execute(more, watcher, out=root, resume=True, given=frozenset({"limit"}))
+
+    go_on(Stopping(clean=True))
+    assert summary_of(RunDirectory(root)) == read_record(RunDirectory(root)).summary == before
+    go_on(Stopping(clean=False))
+    summary = finite(summary_of(RunDirectory(root)))
+    check_summary(summary)
+    assert "stopped after 30 of 30 images were read; left out" in unfinished(summary)[0]
+    assert summary["clean"]["total"] == 30
 
 
 def test_nothing_but_clean_images_is_no_verdict(tmp_path: Path) -> None:
