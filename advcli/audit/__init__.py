@@ -9,6 +9,7 @@ waivers              failures of gates that are accepted until a date
 side, compare        two runs on the same images; regression: a run and its baseline
 shards, merge        parts of a run, and one run of all; deadline: as many as the time allows
 contradictions       attacks against one another; probes: what stands, attacked once more
+probed               what came of the probes, and what of it still holds
 record               a finished run with its hashes, for evidence
 verify               a finished run against its files and its model
 """

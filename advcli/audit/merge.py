@@ -14,6 +14,7 @@ from advcli.audit.gates import check_classes, check_planned, gates_of
 from advcli.audit.journal import read_lines
 from advcli.audit.natural import NaturalPhase
 from advcli.audit.plan import Phase
+from advcli.audit.probed import merged_probes
 from advcli.audit.resume import different
 from advcli.audit.shards import listing, parse_shard
 from advcli.audit.soundness import finding
@@ -71,6 +72,13 @@ def merge_runs(
             for folder in _PICTURES:
                 _link_files(directory.root / folder, out / folder)
         ledger = target.ledger()
+        if any(run.get("probes") for run in runs):
+            parts = [
+                (run, directory.ledger().restricted(run["images"]["selected"]))
+                for directory, run in zip(shards, runs, strict=True)
+            ]
+            phases = [Phase.from_dict(stored) for stored in merged["phases"]]
+            merged["probes"] = merged_probes(parts, ledger.restricted(images), phases)
         baseline = regression.stored(shards[0]) if merged["config"].get("baseline") else None
         if baseline is not None:
             target.write_baseline(baseline.as_dict())
@@ -199,12 +207,6 @@ def _merged(
             else None,
         },
         "findings": _once(found for run in runs for found in run["findings"]),
-        "probes": {
-            "key": None,
-            "findings": _once(
-                found for run in runs for found in (run.get("probes") or {}).get("findings", ())
-            ),
-        },
         "timings": timings,
         "judged_on": waivers.today().isoformat(),
         "provenance": first["provenance"]

@@ -20,7 +20,8 @@ from advcli.audit.lines import Line, clean_line, failed_line, outcome_line
 from advcli.audit.meter import Meter, Watcher
 from advcli.audit.natural import NaturalPhase, natural_pass, transformer_of
 from advcli.audit.plan import AuditConfig, Phase, Target, pick_target
-from advcli.audit.probes import key_of, probe
+from advcli.audit.probed import key_of
+from advcli.audit.probes import probe
 from advcli.audit.soundness import finding
 from advcli.engine.fitted import judge
 from advcli.engine.jobs import Outcome, Subject
@@ -313,19 +314,21 @@ class Worker:
         key = key_of(ledger, phases)
         if run.get("probes", {}).get("key") == key:
             return
+        probes: dict[str, Any] = {"key": key, "asked": [], "findings": []}
         if self._config.surrogate is not None or self._config.targeted is not None:
             kind = "transfers" if self._config.surrogate is not None else "targeted attacks"
-            findings = [finding("probes", "note", f"--soundness full has nothing to ask of {kind}")]
+            nothing = f"--soundness full has nothing to ask of {kind}"
+            probes["findings"] = [finding("probes", "note", nothing)]
         else:
             began = time.perf_counter()
-            findings = probe(self._engine, self._stream, ledger, phases, self._watcher)
+            probes["asked"] = probe(self._engine, self._stream, ledger, phases, self._watcher)
             self.timings["soundness"] = {
                 "seconds": time.perf_counter() - began,
                 "trace_seconds": 0.0,
                 "model_seconds": 0.0,
                 "images": 0,
             }
-        run["probes"] = {"key": key, "findings": findings}
+        run["probes"] = probes
 
     # --- the journal -------------------------------------------------------------------------
 

@@ -11,20 +11,16 @@ Sources: Carlini et al., 1902.06705, section 4; pralab/IndicatorsOfAttackFailure
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from advcli.attacks.base import Attack
 from advcli.attacks.registry import parse_spec
-from advcli.audit.journal import dumps
 from advcli.audit.ledger import Ledger
 from advcli.audit.meter import Watcher
 from advcli.audit.plan import Phase, budgets
-from advcli.audit.soundness import finding
-from advcli.audit.statistics import wilson
 from advcli.audit.summary import robust_set
 from advcli.engine.jobs import Subject
 from advcli.engine.run import Engine
@@ -33,11 +29,10 @@ from advcli.threats.budget import Norm, format_eps
 from advcli.threats.grid import Pixels
 from advcli.threats.space import Space
 
-__all__ = ["key_of", "probe"]
+__all__ = ["planned", "probe"]
 
 _SHARE = 0.1  # of the run's model calls
 _LEAST, _MOST = 16, 64  # images
-_SEVERAL, _CLEAR = 3, 0.02  # images, and a share that the sample's lower bound has to exceed
 _QUERIES = 1000
 _NO_GRADIENT: dict[Norm, str] = {
     "linf": f"square:steps={_QUERIES}",
@@ -59,46 +54,44 @@ class _Probe(NamedTuple):
     expected: bool = False
 
 
-def key_of(ledger: Ledger, phases: Sequence[Phase]) -> str:
-    """What the answer of `probe` depends on: the same key, the same findings."""
-    images = sorted(str(clean.sha256) for _, clean in ledger.evaluated())
-    known = dumps([[phase.as_dict() for phase in phases], images])
-    return hashlib.sha256(known.encode()).hexdigest()
-
-
 def probe(
     engine: Engine,
     stream: ImageStream,
     ledger: Ledger,
     phases: Sequence[Phase],
     watcher: Watcher,
-) -> list[dict[str, str]]:
-    """Findings, one for each norm and kind of probe; `ok` where nothing was broken."""
-    searches = [phase for phase in phases if isinstance(phase.attack, Attack)]
+) -> list[dict[str, Any]]:
+    """What came of each norm's and kind of probe, for `probed.judged`."""
     plans = []
-    for norm in dict.fromkeys(norm for norm, _ in budgets(searches)):
-        asked = sorted(eps for other, eps in budgets(searches) if other == norm)
+    for norm, asked, own in _norms(phases):
         standing = {eps: robust_set(ledger, phases, norm, eps).standing for eps in asked}
         eps = max((eps for eps in asked if standing[eps]), default=None)
         if eps is None:
             continue  # everything was broken: the figure cannot be too high
-        own = [phase for phase in searches if phase.norm == norm]
         probes = list(_probes(own, norm, eps, engine))
-        size = _size(probes, norm, ledger, own, engine)
+        size = _size(*_measured(probes, norm, ledger, own, engine))
         images = sorted(standing[eps], key=lambda image: str(ledger.clean[image].sha256))[:size]
         plans.append((norm, eps, probes, images))
-    findings = []
+    found = []
     watcher.begin("soundness", sum(len(images) * len(probes) for _, _, probes, images in plans))
     done = 0
     for norm, eps, probes, images in plans:
         subjects = list(_subjects(stream, ledger, images))
         for asked_by in probes:
             fooled = _fooled(engine, asked_by, norm, subjects)
-            findings.append(_finding(asked_by, fooled, len(subjects), norm, eps))
+            found.append(_counts(asked_by, fooled, len(subjects), norm, eps))
             done += len(subjects)
             watcher.advance(done, None)
     watcher.end()
-    return findings
+    return found
+
+
+def _norms(phases: Sequence[Phase]) -> Iterator[tuple[Norm, list[float], list[Phase]]]:
+    """(norm, its budgets from the smallest, its attacks) of those that search for each image."""
+    searches = [phase for phase in phases if isinstance(phase.attack, Attack)]
+    for norm in dict.fromkeys(norm for norm, _ in budgets(searches)):
+        asked = sorted(eps for other, eps in budgets(searches) if other == norm)
+        yield norm, asked, [phase for phase in searches if phase.norm == norm]
 
 
 def _probes(own: Sequence[Phase], norm: Norm, eps: float, engine: Engine) -> Iterator[_Probe]:
@@ -172,27 +165,48 @@ def _diameter(norm: Norm, shape: tuple[int, int, int]) -> float:
     }[norm]
 
 
-def _size(
-    probes: Sequence[_Probe], norm: Norm, ledger: Ledger, own: Sequence[Phase], engine: Engine
-) -> int:
-    """Images for which the probes take a tenth of the model calls of the run in this norm.
+def planned(
+    phases: Sequence[Phase], images: int, engine: Engine
+) -> Iterator[tuple[Norm, float, int, tuple[int, int]]]:
+    """(norm, eps, images, (forwards, gradients)) at most, where a run has so many images."""
+    for norm, budget, own in _norms(phases):
+        eps = budget[-1]
+        space = Space(norm, engine.classifier.input_shape)
+        costs = [asked_by.attack.cost(space) for asked_by in _probes(own, norm, eps, engine)]
+        asked = [(images * len(phase.questions), phase.attack.cost(space)) for phase in own]
+        spent = sum(questions * _weight(*cost) for questions, cost in asked)
+        size = min(images, _size(sum(_weight(*cost) for cost in costs), spent))
+        forwards, gradients = (size * sum(calls) for calls in zip(*costs, strict=True))
+        yield norm, eps, size, (forwards, gradients)
 
-    What the run's own attack cost per image is known; the way back costs twice the way there.
-    """
+
+def _weight(forwards: float, gradients: float) -> float:
+    """The way back costs twice the way there."""
+    return forwards + 2 * gradients
+
+
+def _size(each: float, spent: float) -> int:
+    """Images for which the probes, at `each`, take a tenth of what the run in this norm has."""
+    return max(_LEAST, min(_MOST, round(_SHARE * spent / max(1.0, each))))
+
+
+def _measured(
+    probes: Sequence[_Probe], norm: Norm, ledger: Ledger, own: Sequence[Phase], engine: Engine
+) -> tuple[float, float]:
+    """(what the probes of an image will cost, what the run's own attacks did cost): of those it
+    is known per image."""
     space = Space(norm, engine.classifier.input_shape)
     spent, each = 0.0, 0.0
     measured: dict[str, float] = {}
     for phase in own:
         for eps in phase.questions:
             forwards, gradients, images = ledger.calls(phase, eps)
-            spent += forwards + 2 * gradients
-            measured[phase.attack.name] = (forwards + 2 * gradients) / max(1, images)
+            spent += _weight(forwards, gradients)
+            measured[phase.attack.name] = _weight(forwards, gradients) / max(1, images)
     for asked_by in probes:
-        name = asked_by.attack.name
-        forwards, gradients = asked_by.attack.cost(space)
-        once = measured.get(name, forwards + 2 * gradients)
+        once = measured.get(asked_by.attack.name, _weight(*asked_by.attack.cost(space)))
         each += 2 * once if asked_by.check == "more steps" else once
-    return max(_LEAST, min(_MOST, round(_SHARE * spent / max(1.0, each))))
+    return each, spent
 
 
 def _subjects(stream: ImageStream, ledger: Ledger, images: Sequence[str]) -> Iterator[Subject]:
@@ -220,12 +234,14 @@ def _fooled(engine: Engine, asked_by: _Probe, norm: Norm, subjects: Sequence[Sub
     )
 
 
-def _finding(asked_by: _Probe, fooled: int, total: int, norm: Norm, eps: float) -> dict[str, str]:
-    at = f"of {total} images that withstood everything at {norm} {format_eps(eps)}"
-    wrong = total - fooled if asked_by.expected else fooled
-    bounds = wilson(wrong, total)
-    clear = wrong >= _SEVERAL and bounds is not None and bounds[0] > _CLEAR
-    does = f"leaves {wrong} {at}" if asked_by.expected else f"fools {wrong} {at}"
-    verdict = "ok" if not wrong else "suspect" if clear and asked_by.advice else "note"
-    advice = f": {asked_by.advice}" if verdict == "suspect" else ""
-    return finding(asked_by.check, verdict, f"{asked_by.what} {does}{advice}")
+def _counts(asked_by: _Probe, fooled: int, total: int, norm: Norm, eps: float) -> dict[str, Any]:
+    return {
+        "check": asked_by.check,
+        "norm": norm,
+        "eps": eps,
+        "what": asked_by.what,
+        "advice": asked_by.advice,
+        "expected": asked_by.expected,
+        "wrong": total - fooled if asked_by.expected else fooled,
+        "total": total,
+    }

@@ -9,16 +9,18 @@ cost less.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from advcli.attacks.fitted import FittedAttack
+from advcli.audit.probes import planned
 from advcli.audit.run import Plan
 from advcli.audit.setup import stream_of
 from advcli.lazy import tf
 from advcli.models.paths import compiled
+from advcli.threats.budget import Norm
 from advcli.threats.space import Space
 
 __all__ = ["rehearse"]
@@ -35,37 +37,45 @@ def rehearse(plan: Plan) -> dict[str, Any]:
     images = stream_of(plan.config, bench.folder, bench.input_shape).count
     gradient, forward = _measured(plan)
     jobs: list[dict[str, Any]] = []
+
+    def add(
+        attack: str,
+        norm: Norm | None,
+        eps: Sequence[float],
+        seen: int,
+        calls: tuple[int, int],
+        *,
+        timed: bool = True,
+    ) -> None:
+        forwards, gradients = calls  # a gradient counts as one forward too
+        seconds = gradients * gradient + (forwards - gradients) * forward
+        jobs.append(
+            {
+                "attack": attack,
+                "norm": norm,
+                "eps": list(eps),
+                "images": seen,
+                "forwards_at_most": forwards,
+                "gradients_at_most": gradients,
+                "seconds_at_most": seconds if timed else None,
+            }
+        )
+
     for phase in plan.phases:
-        space = Space(phase.norm or "linf", bench.input_shape)
-        forwards, gradients = phase.attack.cost(space)
+        forwards, gradients = phase.attack.cost(Space(phase.norm or "linf", bench.input_shape))
         asked = images * len(phase.questions)  # also those that a run has answered already
-        jobs.append(
-            {
-                "attack": phase.spec,
-                "norm": phase.norm,
-                "eps": list(phase.eps),
-                "images": images,
-                "forwards_at_most": asked * forwards,
-                "gradients_at_most": asked * gradients,
-                # a gradient counts as one forward too
-                "seconds_at_most": asked * (gradients * gradient + (forwards - gradients) * forward)
-                if not isinstance(phase.attack, FittedAttack)
-                else None,
-            }
-        )
+        calls = asked * forwards, asked * gradients
+        timed = not isinstance(phase.attack, FittedAttack)
+        add(phase.spec, phase.norm, phase.eps, images, calls, timed=timed)
     for threat in plan.natural:
-        calls = images * threat.attack.cost(Space("linf", bench.input_shape))[0]
-        jobs.append(
-            {
-                "attack": threat.spec,
-                "norm": None,
-                "eps": [],
-                "images": images,
-                "forwards_at_most": calls,
-                "gradients_at_most": 0,
-                "seconds_at_most": calls * forward,
-            }
-        )
+        each = threat.attack.cost(Space("linf", bench.input_shape))[0]
+        add(threat.spec, None, (), images, (images * each, 0))
+    config = plan.config
+    if config.soundness == "full" and not (
+        config.time_budget or config.surrogate or config.targeted
+    ):
+        for norm, eps, sample, calls in planned(plan.phases, images, engine):
+            add("soundness", norm, (eps,), sample, calls)
     known = [job["seconds_at_most"] for job in jobs if job["seconds_at_most"] is not None]
     return {
         "dry_run": True,

@@ -302,11 +302,6 @@ def _work(
             if deadline is not None:  # a report of a stopped run is about these, and no others
                 run["images"] |= _facts(ledger, finished, named=True)
                 directory.write_run(run)
-        if deadline is not None and config.soundness == "full":
-            left_out = finding("probes", "note", "left out: --time-budget leaves no time for them")
-            before = run.get("probes", {}).get("findings", ())
-            kept = [found for found in before if found["check"] != left_out["check"]]
-            run["probes"] = {"key": None, "findings": [*kept, left_out]}
         run["images"] |= _facts(ledger, finished)
         run["images"]["time_budget"] = _time_spent(config, stream, finished)
         if deadline is not None:

@@ -16,6 +16,7 @@ from advcli.audit.curve import curves
 from advcli.audit.ledger import Answer, Clean, Ledger
 from advcli.audit.natural import NaturalPhase, natural_means, natural_rows
 from advcli.audit.plan import Phase, budgets
+from advcli.audit.probed import findings_of
 from advcli.audit.statistics import median_distance, proportion, wilson
 from advcli.threats.budget import Norm, same_eps
 
@@ -59,7 +60,7 @@ def summarise(
             ledger, run["model"]["classes"], run["images"].get("per_class") or {}
         ),
         *soundness.from_journal(ledger, phases, transfer=bool(run.get("surrogate"))),
-        *run.get("probes", {}).get("findings", ()),
+        *findings_of(run, ledger, phases),
         *soundness.from_fits(run.get("fitted", ())),
     ]
     threats = [NaturalPhase.from_dict(stored) for stored in run.get("natural", ())]

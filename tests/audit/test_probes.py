@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterator
+from typing import Any
 
 import numpy as np
 import pytest
 
 from advcli.audit.ledger import Ledger
-from advcli.audit.probes import key_of, probe
+from advcli.audit.probed import findings_of, judged, key_of, merged_probes
+from advcli.audit.probes import planned, probe
 from advcli.engine.run import Engine
 from advcli.images.folder import ImageRef
 from advcli.images.stream import LoadedImage, pixel_hash
 from tests.support.linear import LinearModel, exact_distance, images
 
-from .support import Watcher, answer, clean, phase
+from .support import Watcher, answer, clean, phase, run_of
 
 MODEL = LinearModel((6, 6, 1), 4, seed=3)
 EPS = 6 / 255
@@ -69,7 +72,7 @@ def test_what_a_weak_attack_left_is_suspect_and_what_nothing_can_break_is_not(
     verdicts = []
     for pixels in (breakable, robust):
         stream, ledger = withstood(pixels, phases[0].spec)
-        found = probe(engine, stream, ledger, phases, Watcher())  # type: ignore[arg-type]
+        found = judged(probe(engine, stream, ledger, phases, Watcher()))  # type: ignore[arg-type]
         verdicts.append({finding["check"]: finding["verdict"] for finding in found})
         assert all(
             "16 images that withstood everything at linf 6/255" in finding["detail"]
@@ -101,3 +104,101 @@ def test_the_key_changes_with_whatever_the_findings_depend_on() -> None:
     assert key_of(few, phases) == key_of(few, phases)
     assert key_of(few, phases) != key_of(more, phases)
     assert key_of(few, phases) != key_of(few, [phase(eps=(0.2,))])
+
+
+# --- what is kept of them
+
+ASKED = {
+    "check": "no gradient",
+    "norm": "linf",
+    "eps": EPS,
+    "what": "square",
+    "advice": "look again",
+    "expected": False,
+    "wrong": 0,
+    "total": 16,
+}
+
+
+def small(images: range, **asked: Any) -> tuple[dict[str, Any], Ledger]:
+    """A run of some images that was probed, and its answers."""
+    ledger = Ledger.read([clean(f"{i}.png", 0, 0) for i in images])
+    run = run_of([phase()], soundness="full", shard="1/2", fail_under=("0",))
+    run["probes"] = {"key": key_of(ledger, [phase()]), "asked": [ASKED | asked], "findings": []}
+    return run, ledger
+
+
+@pytest.mark.parametrize(("wrong", "before"), [(0, "ok"), (1, "note"), (9, "suspect")])
+def test_what_was_asked_before_a_run_was_extended_vouches_for_nothing(
+    wrong: int, before: str
+) -> None:
+    run, ledger = small(range(20), wrong=wrong)
+    (found,) = findings_of(run, ledger, [phase()])
+    assert found["verdict"] == before
+    more = Ledger.read([clean(f"{i}.png", 0, 0) for i in range(21)])
+    for answers, phases in ((ledger, [phase(), phase("fgsm")]), (more, [phase()])):
+        (old,) = findings_of(run, answers, phases)
+        assert old["verdict"] == ("note" if before == "ok" else before)
+        assert old["detail"] == (
+            f"{found['detail']} (asked before other attacks or images were added: --resume "
+            "--soundness full asks again)"
+        )
+
+
+def test_where_time_was_short_it_is_said_that_nothing_was_asked() -> None:
+    run, ledger = small(range(20))
+    run["images"]["time_budget"] = {"seconds": 60.0, "images": 20, "of": 30}
+    assert [one["check"] for one in findings_of(run, ledger, [phase()])] == ["no gradient"]
+    del run["probes"]
+    assert [one["check"] for one in findings_of(run, ledger, [phase()])] == ["probes"]
+    run["config"]["soundness"] = "fast"
+    assert findings_of(run, ledger, [phase()]) == []
+
+
+def test_shards_are_judged_by_their_sums() -> None:
+    """Two of sixteen are no finding in one shard, and six of 48 are one in three."""
+    shards = [small(range(20 * n, 20 * n + 20), wrong=2) for n in range(3)]
+    whole = Ledger.read([clean(f"{i}.png", 0, 0) for i in range(60)])
+    assert {judged(run["probes"]["asked"])[0]["verdict"] for run, _ in shards} == {"note"}
+    merged = run_of([phase()])
+    merged["probes"] = merged_probes(shards, whole, [phase()])
+    (found,) = findings_of(merged, whole, [phase()])
+    assert found["verdict"] == "suspect"
+    assert found["detail"].startswith("square fools 6 of 48 images")
+    # another budget is another question
+    shards[1][0]["probes"]["asked"][0]["eps"] = 2 * EPS
+    merged["probes"] = merged_probes(shards, whole, [phase()])
+    assert [one["detail"].split(" images")[0] for one in findings_of(merged, whole, [phase()])] == [
+        "square fools 4 of 32",
+        "square fools 2 of 16",
+    ]
+    # one shard was extended, or not asked: nothing holds for the whole
+    shards[2][0]["probes"] |= {"key": "other"}
+    for stale in (shards[2][0]["probes"] | {"key": "other"}, {}):
+        shards[2][0]["probes"] = stale
+        merged["probes"] = merged_probes(shards, whole, [phase()])
+        assert all("asked before" in one["detail"] for one in findings_of(merged, whole, [phase()]))
+    assert merged_probes([(run_of([phase()]), ledger) for _, ledger in shards], whole, []) == {}
+
+
+def test_a_plan_bounds_what_the_probes_cost(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, robust = sorted_by_distance()
+    stream, ledger = withstood(robust, WEAK)
+    phases = [phase(WEAK, eps=(EPS / 2, EPS))]
+    spent = Counter[str]()
+    run = Engine.run
+
+    def counted(*args: Any, **named: Any) -> Iterator[Any]:
+        for outcome in run(*args, **named):
+            spent.update(forwards=outcome.forwards, gradients=outcome.gradients)
+            yield outcome
+
+    monkeypatch.setattr(Engine, "run", counted)
+    asked = probe(engine, stream, ledger, phases, Watcher())  # type: ignore[arg-type]
+    ((norm, eps, sample, (forwards, gradients)),) = planned(phases, len(robust), engine)
+    assert (norm, eps) == ("linf", EPS)
+    assert sample == max(one["total"] for one in asked) == 16
+    assert forwards / 2 < spent["forwards"] <= forwards
+    assert gradients / 2 < spent["gradients"] <= gradients

@@ -38,6 +38,16 @@ def test_the_plan_of_a_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     parts = sum(job["seconds_at_most"] for job in plan["jobs"])
     assert plan["total"]["seconds_at_most"] > parts
     assert exits.run([*ASKED, "--format", "csv"]) == 2
+    assert "soundness" not in jobs
+    assert exits.run([*ASKED, "--soundness", "full", "--format", "json"]) == 0
+    full = json.loads(capsys.readouterr().out)
+    *before, probes = full["jobs"]
+    assert [job["attack"] for job in before] == [job["attack"] for job in plan["jobs"]]
+    assert (probes["attack"], probes["norm"], probes["eps"]) == ("soundness", "linf", [0.2])
+    assert probes["images"] == 16
+    assert probes["seconds_at_most"] > 0
+    for calls in ("forwards_at_most", "gradients_at_most"):
+        assert full["total"][calls] == plan["total"][calls] + probes[calls]
 
 
 @pytest.mark.parametrize(
