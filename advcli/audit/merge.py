@@ -207,6 +207,7 @@ def _merged(
             else None,
         },
         "findings": _once(found for run in runs for found in run["findings"]),
+        "shrunk_from": sorted({rows for run in runs for rows in run.get("shrunk_from", ())}),
         "timings": timings,
         "judged_on": waivers.today().isoformat(),
         "provenance": first["provenance"]

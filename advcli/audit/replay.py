@@ -29,20 +29,20 @@ def replayed(
     ledger: Ledger,
     lines: Mapping[str, Sequence[Line]],
     phases: Sequence[Phase],
-    count: int,
+    images: Sequence[str],
+    batch_size: int,
 ) -> Iterator[tuple[Phase, Line, Outcome]]:
-    """Every answer that the journal has on the first `count` attacked images, beside a new one.
+    """Every answer that the journal has on these images, beside a new one.
 
     Answers that were copied from a smaller eps are left out: they were never run.
     """
-    images = [image for image in ledger.clean if image in lines][:count]
     stream = stream_of(
         config.model_copy(update={"limit": None, "shard": None}), bench.folder, bench.input_shape
     )
     pixels = {i.ref.path: i.pixels for i in stream.subset(images) if i.pixels is not None}
     engine = Engine(
         bench.classifier,
-        batch_size=bench.batch_size,
+        batch_size=batch_size,
         pixels=config.pixels,
         seed=config.seed,
         surrogate=None if bench.surrogate is None else bench.surrogate.classifier,
@@ -82,10 +82,9 @@ def replayed_natural(
     ledger: Ledger,
     lines: Mapping[str, Sequence[Line]],
     phases: Sequence[NaturalPhase],
-    count: int,
+    images: Sequence[str],
 ) -> Iterator[tuple[NaturalPhase, Line, NaturalOutcome]]:
     """The same for natural threats: every picture made and judged again."""
-    images = [image for image in ledger.clean if image in lines][:count]
     stream = stream_of(
         config.model_copy(update={"limit": None, "shard": None}), bench.folder, bench.input_shape
     )

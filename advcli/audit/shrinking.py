@@ -15,7 +15,8 @@ __all__ = ["Shrinking"]
 
 class Shrinking:
     """Told that the engine goes on with fewer rows: a finding, a note, and the batch size in
-    run.json, at once, so that a resumed run has it too.
+    run.json, at once, so that a resumed run has it too; there is also what it was before, which
+    answered some images.
     """
 
     def __init__(
@@ -37,6 +38,7 @@ class Shrinking:
                 f"from there on {rows} images are computed at once, not {self._before}; of rare "
                 "images the result depends on that"
             )
+            self._run["shrunk_from"] = [*self._run.get("shrunk_from", ()), self._before]
         self._before = rows
         self._run["findings"].append(finding("memory", "note", detail))
         self._run["engine"]["batch_size"] = self._run["identity"]["batch_size"] = rows

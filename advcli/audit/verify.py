@@ -8,7 +8,7 @@ and their distance, predictions against the model as loaded, the summary against
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -131,18 +131,8 @@ def verify(
     checker = _Checker(directory, config, bench, ledger, found)
     checker.check_images()
     if replay:
-        phases = [Phase.from_dict(stored) for stored in run["phases"]]
-        for phase, line, outcome in replayed(
-            directory, config, bench, ledger, checker.lines, phases, replay
-        ):
-            found.replayed += 1
-            checker.compare_replay(outcome_line(phase, outcome), line, outcome.point)
-        threats = [NaturalPhase.from_dict(stored) for stored in run.get("natural", ())]
-        for threat, line, picture in replayed_natural(
-            config, bench, ledger, checker.lines, threats, replay
-        ):
-            found.replayed += 1
-            checker.compare_replay(natural_line(threat, picture), line, picture.point)
+        images = [image for image in ledger.clean if image in checker.lines][:replay]
+        checker.replay(run, images)
     return found
 
 
@@ -312,13 +302,41 @@ class _Checker:
                 self._found.complain(image, file, detail)
         self._queue.clear()
 
-    def compare_replay(self, again: Line, line: Line, point: np.ndarray) -> None:
-        """The journal's answer and its file against the same attack's second answer."""
+    def replay(self, run: dict[str, Any], images: Sequence[str]) -> None:
+        """Every attack on these images once more; with the batch sizes, too, that the run had
+        before memory ran out, of which any may have given an answer."""
+        known = self._config, self._bench, self._ledger, self.lines
+        phases = [Phase.from_dict(stored) for stored in run["phases"]]
+        unlike: dict[tuple[Any, ...], tuple[Line, list[str]]] = {}
+        for turn, batch_size in enumerate((self._bench.batch_size, *run.get("shrunk_from", ()))):
+            left = {image for image, *_ in unlike}
+            asked = [image for image in images if not turn or image in left]
+            answers = replayed(self._directory, *known, phases, asked, batch_size) if asked else ()
+            for phase, line, outcome in answers:
+                key = line["image"], phase.key, line["eps"]
+                if turn and key not in unlike:
+                    continue
+                self._found.replayed += not turn
+                different = self._differing(outcome_line(phase, outcome), line, outcome.point)
+                if different:
+                    unlike[key] = line, different
+                else:
+                    unlike.pop(key, None)
+        threats = [NaturalPhase.from_dict(stored) for stored in run.get("natural", ())]
+        for threat, line, picture in replayed_natural(*known, threats, images):
+            self._found.replayed += 1
+            different = self._differing(natural_line(threat, picture), line, picture.point)
+            if different:
+                unlike[line["image"], threat, picture.question] = line, different
+        for line, different in unlike.values():
+            detail = f"{line['attack']} again differs in {', '.join(different)}"
+            self._found.complain(line["image"], line["file"], detail)
+
+    def _differing(self, again: Line, line: Line, point: np.ndarray) -> list[str]:
+        """In what the journal's answer and its file differ from the same attack's second answer."""
         different = [key for key in _REPLAYED if finite(again[key]) != line[key]]
         if line["file"] is not None:
             written = self._read(line["image"], line["file"])
             if written is None or not np.array_equal(written, point):
                 different.append("pixels")
-        if different:
-            detail = f"{line['attack']} again differs in {', '.join(different)}"
-            self._found.complain(line["image"], line["file"], detail)
+        return different

@@ -110,7 +110,8 @@ def _sample(summary: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     if images["skipped"]:
         files = len(images["skipped"])
         yield "images", f"{files} file(s) that were skipped or could not be read: see images.csv"
-    if images.get("time_budget"):
+    budget = images.get("time_budget")
+    if budget and budget["images"] < budget["of"]:
         yield "images", "those that the time budget left no time for; the others are a fair sample"
     if images["labels"] == "model":
         yield "labels", "whether the model is right: its own prediction was the reference"
@@ -128,7 +129,7 @@ def _checks(run: Mapping[str, Any], summary: Mapping[str, Any]) -> Iterator[tupl
     level = run["config"].get("soundness", "fast")
     if level == "off":
         yield "soundness", "whether the attacks can be believed: the checks were off"
-    elif level != "full":
+    elif level != "full" or not run.get("probes"):
         yield "soundness", "the probes of --soundness full"
     if summary["pixels"] == "float":
         yield "pixels", "images as 8-bit files hold them: pixels were real numbers"

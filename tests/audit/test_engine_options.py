@@ -1,14 +1,19 @@
 """--compile and --batch-size in a run: what is recorded, what a resumed run goes on with."""
 
 import json
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from advcli.audit.directory import RunDirectory
 from advcli.audit.journal import read_lines
 from advcli.audit.plan import AuditConfig
+from advcli.audit.replay import replayed
 from advcli.audit.run import execute
+from advcli.audit.verify import verify
 from advcli.engine.slots import Slots
 from advcli.errors import RunError
 from tests.models.support import keras, saved
@@ -66,6 +71,7 @@ def test_a_run_that_runs_out_of_memory_says_so_and_is_resumed_as_it_went_on(
     assert found["soundness"]["verdict"] == "sound"
     assert found["engine"]["batch_size"] == 8
     assert json.loads((root / "run.json").read_text())["engine"]["batch_size"] == 8
+    assert json.loads((root / "run.json").read_text())["shrunk_from"] == [16]
     # the same command once more, with the batch size that it began with
     given = frozenset({"batch_size", "attacks", "eps"})
     more = config(eps=(0.4,))
@@ -73,6 +79,7 @@ def test_a_run_that_runs_out_of_memory_says_so_and_is_resumed_as_it_went_on(
     assert [row["eps"] for row in resumed["attacks"]] == [0.3, 0.4]
     assert resumed["engine"]["batch_size"] == 8
     assert note(resumed, "memory") == note(found, "memory")
+    assert RunDirectory(root).read_run()["shrunk_from"] == [16]
     other = config(batch_size=32)
     with pytest.raises(RunError, match="batch_size is 8 there, 32 now"):
         execute(other, Watcher(), out=root, resume=True, given=frozenset({"batch_size"}))
@@ -110,6 +117,35 @@ def test_by_itself_a_convolutional_model_is_compiled_as_a_graph() -> None:
     found = execute(config(limit=2), Watcher()).summary
     assert found["engine"]["compiled"] == "graph"
     assert note(found, "compile")["verdict"] == "ok"
+
+
+def test_a_replay_knows_every_batch_size_that_a_run_had(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of an attack whose answer depends on it, one was given with 16 rows, the others with 8."""
+    root = tmp_path / "run"
+    execute(config(batch_size=8, limit=6), Watcher(), out=root)
+    directory = RunDirectory(root)
+    lines = [*read_lines(directory.journal_file)]
+    attacked = [line for line in lines if line["attack"] != "clean"]
+    for line in attacked:
+        line["forwards"] += 16 if line is attacked[0] else 8
+    directory.journal_file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+    def dependent(*args: Any) -> Iterator[Any]:
+        for phase, line, outcome in replayed(*args):
+            yield phase, line, replace(outcome, forwards=outcome.forwards + args[-1])
+
+    monkeypatch.setattr("advcli.audit.verify.replayed", dependent)
+
+    def unlike() -> list[str]:
+        found = verify(root, replay=6)
+        assert found.replayed == len(attacked)
+        return [str(one["image"]) for one in found.mismatches if "again" in str(one["detail"])]
+
+    assert unlike() == [attacked[0]["image"]]
+    directory.write_run(directory.read_run() | {"shrunk_from": [16]})
+    assert unlike() == []
 
 
 def test_memory_that_runs_out_in_the_gradient_check_halves_the_batch(

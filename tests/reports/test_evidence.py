@@ -213,6 +213,7 @@ def test_what_was_tested_is_not_said_to_be_missing(tmp_path: Path) -> None:
             "surrogate": {"path": "s.h5", "sha256": "cd" * 32},
             "model": whole(run_of([], classes=2))["model"],
             "images": run_of([])["images"] | {"count": 2},
+            "probes": {"key": "of this run", "asked": [], "findings": []},
         },
         soundness="full",
     )
@@ -244,6 +245,21 @@ def test_soundness_that_was_not_checked_is_said(tmp_path: Path) -> None:
     facts = facts_of(run)
     assert facts["soundness"] == "unchecked"
     assert said(facts, "soundness").endswith("the checks were off")
+
+
+def test_probes_that_were_left_out_and_images_that_were_not(tmp_path: Path) -> None:
+    """A time budget that sufficed for all images asks no probe of them."""
+    images = {"count": 9, "time_budget": {"seconds": 60.0, "images": 9, "of": 9}}
+    run = finished(
+        tmp_path / "run",
+        lines(unread=0),
+        [phase(), phase("square")],
+        soundness="full",
+        run={"model": whole(run_of([]))["model"], "images": run_of([])["images"] | images},
+    )
+    facts = facts_of(run)
+    assert said(facts, "soundness").endswith("the probes of --soundness full")
+    assert not any("time budget" in str(row) for row in facts["not_tested"])
 
 
 # --- what it is relevant to
