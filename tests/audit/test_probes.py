@@ -4,20 +4,26 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from advcli.audit.journal import finite
 from advcli.audit.ledger import Ledger
+from advcli.audit.plan import AuditConfig
 from advcli.audit.probed import findings_of, judged, key_of, merged_probes
 from advcli.audit.probes import planned, probe
+from advcli.audit.run import execute
+from advcli.audit.verify import verify
 from advcli.engine.run import Engine
 from advcli.images.folder import ImageRef
 from advcli.images.stream import LoadedImage, pixel_hash
 from tests.support.linear import LinearModel, exact_distance, images
 
-from .support import Watcher, answer, clean, phase, run_of
+from ..reports.standards import check_summary
+from .support import SAMPLES, Watcher, answer, clean, phase, run_of
 
 MODEL = LinearModel((6, 6, 1), 4, seed=3)
 EPS = 6 / 255
@@ -202,3 +208,33 @@ def test_a_plan_bounds_what_the_probes_cost(
     assert sample == max(one["total"] for one in asked) == 16
     assert forwards / 2 < spent["forwards"] <= forwards
     assert gradients / 2 < spent["gradients"] <= gradients
+
+
+def test_a_run_that_goes_on_asks_again_or_says_that_it_did_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Any] = []
+    monkeypatch.setattr("advcli.audit.phases.probe", lambda *args: asked.append(args) or [ASKED])
+    settings = {
+        "command": "evaluate",
+        "model": str(SAMPLES / "robust.h5"),
+        "images": str(SAMPLES / "images"),
+        "attacks": ("fgsm",),
+        "preprocess": "unit",
+        "batch_size": 8,
+        "limit": 4,
+    }
+    details = []
+    for eps, level in ((0.1, "full"), (0.05, "fast"), (0.05, "full")):
+        config = AuditConfig.model_validate(settings | {"eps": (eps,), "soundness": level})
+        given = frozenset({"attacks", "eps", "soundness"})
+        done = execute(config, Watcher(), out=tmp_path / "run", resume=True, given=given).summary
+        check_summary(finite(done))
+        details += [
+            x["detail"] for x in done["soundness"]["findings"] if x["check"] == "no gradient"
+        ]
+    assert len(asked) == 2
+    first, extended, again = details
+    assert first == again == judged([ASKED])[0]["detail"]
+    assert extended.startswith(f"{first} (asked before other attacks")
+    assert verify(tmp_path / "run", replay=2).mismatches == []
