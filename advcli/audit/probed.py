@@ -39,7 +39,7 @@ def findings_of(
     """The findings for a run (run.json) with these answers."""
     probes = run.get("probes") or {}
     found = [*judged(probes.get("asked", ())), *probes.get("findings", ())]
-    if probes and probes["key"] == key_of(ledger, phases):
+    if probes and probes.get("key") == key_of(ledger, phases):
         return found
     old = [
         finding(
@@ -91,7 +91,7 @@ def merged_probes(
                 known[name] += one[name]
         findings += [found for found in probes.get("findings", ()) if found not in findings]
     current = all(
-        probes and probes["key"] == key_of(ledger, phases)
+        probes and probes.get("key") == key_of(ledger, phases)
         for probes, (_, ledger) in zip(stored, shards, strict=True)
     )
     key = key_of(whole, phases) if current else None

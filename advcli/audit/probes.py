@@ -168,16 +168,22 @@ def _diameter(norm: Norm, shape: tuple[int, int, int]) -> float:
 def planned(
     phases: Sequence[Phase], images: int, engine: Engine
 ) -> Iterator[tuple[Norm, float, int, tuple[int, int]]]:
-    """(norm, eps, images, (forwards, gradients)) at most, where a run has so many images."""
+    """(norm, eps, images, (forwards, gradients)) at most, where a run has so many images.
+
+    What the run's own attacks will cost per image is not known yet: the probes that are none of
+    them bound the sample.
+    """
     for norm, budget, own in _norms(phases):
-        eps = budget[-1]
         space = Space(norm, engine.classifier.input_shape)
-        costs = [asked_by.attack.cost(space) for asked_by in _probes(own, norm, eps, engine)]
+        probes = list(_probes(own, norm, budget[-1], engine))
+        names = {phase.attack.name for phase in own}
+        others = [p.attack.cost(space) for p in probes if p.attack.name not in names]
         asked = [(images * len(phase.questions), phase.attack.cost(space)) for phase in own]
         spent = sum(questions * _weight(*cost) for questions, cost in asked)
-        size = min(images, _size(sum(_weight(*cost) for cost in costs), spent))
+        size = min(images, _size(sum(_weight(*cost) for cost in others), spent))
+        costs = [asked_by.attack.cost(space) for asked_by in probes]
         forwards, gradients = (size * sum(calls) for calls in zip(*costs, strict=True))
-        yield norm, eps, size, (forwards, gradients)
+        yield norm, budget[-1], size, (forwards, gradients)
 
 
 def _weight(forwards: float, gradients: float) -> float:

@@ -250,7 +250,7 @@ def _work(
         try:
             worker.check(phases)
             if not finished:
-                run["images"] |= _facts(ledger, [worker], named=deadline is not None)
+                run["images"] |= _facts(ledger, [worker])
                 regression.check_images(
                     plan.baseline,
                     keys_of(run, ledger) if deadline is None else _keys(stream),
@@ -281,8 +281,7 @@ def _work(
         if fresh:
             directory.write_run(run)
         engine.on_shrink = Shrinking(engine, run, directory, watcher)
-        unknown = open_images(ledger, phases, misclassified=config.include_misclassified)
-        unknown |= open_natural(ledger, plan.natural)
+        waiting = set() if deadline is None else _waiting(plan, ledger)
         for part in [stream] if deadline is None else stream.blocks(BLOCK):
             # the first block is a sample like any other
             keeper = (
@@ -291,7 +290,7 @@ def _work(
                 else None
             )
             paths = {ref.path for ref in part.folder.refs}
-            answered = paths <= ledger.clean.keys() and not paths & unknown
+            answered = paths <= ledger.clean.keys() and paths.isdisjoint(waiting)
             told = watcher if deadline is None or answered else deadline
             worker = Worker(config, engine, part, directory, journal, ledger, told, keeper)
             try:
@@ -321,6 +320,14 @@ def _work(
         directory.write_run(run)
         directory.write_summary(summary)
     return Result(summary, None if plan.directory is None else directory.root)
+
+
+def _waiting(plan: Plan, ledger: Ledger) -> set[str]:
+    """Images that the journal knows, and that something is still to be asked about."""
+    wrong = plan.config.include_misclassified
+    return open_images(ledger, plan.phases, misclassified=wrong) | open_natural(
+        ledger, plan.natural
+    )
 
 
 def _keys(stream: ImageStream) -> Iterator[ImageKey]:
