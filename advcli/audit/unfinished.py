@@ -1,9 +1,9 @@
 """The figures of a run that was stopped: of the attacks that had been through, and of no other.
 
 An attack in progress is left out altogether, or at the budgets at which it is. The images that it
-has answered so far are no sample: those that fall early answer early. So are the first of the
-clean images, which are those of the first classes. Of a time budget the blocks that were through
-are a sample, but not an upper bound of what the others would have made of it.
+has answered so far are no sample: those that fall early answer early. Nor are the clean images
+that were read first, which are those of the first classes. Of a time budget the blocks that were
+through are a sample, but no upper bound of what the others would have made of it.
 """
 
 from __future__ import annotations
