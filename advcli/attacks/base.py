@@ -81,6 +81,14 @@ class Step(NamedTuple):
     done: Tensor
 
 
+class Halves(NamedTuple):
+    """Work that rows have left, cut in two that do not need one another."""
+
+    possible: Tensor  # bool [S], whether there is anything to cut
+    first: Any  # the state of what comes first in the row's order; `done` at its end
+    rest: Any  # the state of what follows
+
+
 class Settings(BaseModel, ABC):
     """What every attack states of itself; each field is an option `name:field=value` with its help
     and range. The module's docstring is what `advcli attacks NAME` prints.
@@ -140,6 +148,11 @@ class Attack(Settings):
         self, row: Row, state: Any, k: Tensor, space: Space, oracle: Oracle, random: Random
     ) -> Step:
         """One step of every row; k int32 [S] is the row's own count. Pure."""
+
+    def divide(self, row: Row, state: Any, space: Space) -> Halves | None:
+        """Two states whose rows, side by side, do to the bit what each row would in turn; None:
+        nothing can be cut. Asked at the end of a run, where slots stand empty."""
+        return None
 
     def finish(self, row: Row, state: Any, space: Space) -> Tensor | None:
         """A last candidate that no step asked about, or None: the best point asked stands."""

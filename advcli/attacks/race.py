@@ -36,7 +36,7 @@ from typing import ClassVar, NamedTuple
 from pydantic import Field
 
 from advcli.attacks.ascent import Ascent, Plan
-from advcli.attacks.base import Attack, Oracle, Row, Step
+from advcli.attacks.base import Attack, Halves, Oracle, Row, Step
 from advcli.attacks.pace import Pace, unknown
 from advcli.lazy import Tensor, tf
 from advcli.threats.budget import Norm
@@ -67,6 +67,7 @@ class State(NamedTuple):
     peak: Tensor  # [S], the largest margin
     heat: Tensor  # int32 [S], which round
     turn: Tensor  # int32 [S], which ascent of the round
+    until: Tensor  # int32 [S], the ascents of the last round before this one are the row's
     call: Tensor  # int32 [S], which call of the ascent
     pace: Pace  # of an ascent of the last round
 
@@ -111,7 +112,8 @@ class Race(Attack):
         lowest = tf.fill(tf.shape(row.eps), float("-inf"))
         order = rivals + tf.range(self.targets)
         ascent = Plan(self.steps, space.norm).begin(row.x0)
-        return State(ascent, rivals, order, lead, zero, lowest, none, none, none, unknown(zero))
+        counts = (none, none, none, none)
+        return State(ascent, rivals, order, lead, zero, lowest, *counts, unknown(zero))
 
     def step(
         self, row: Row, state: State, k: Tensor, space: Space, oracle: Oracle, random: Random
@@ -133,9 +135,10 @@ class Race(Attack):
 
         value, g, z = oracle.gradient(state.ascent.x, loss)
         known = min(self.targets, int(z.shape[-1]) - 1)
+        aimless = row.goal.target < 0
+        runners = tf.where(aimless, known, 1)
         # where there is but one rival, it is all classes at once
-        several = tf.where(last, known + 1, known) if int(z.shape[-1]) > 2 else known
-        runners = tf.where(row.goal.target < 0, several, 1)
+        finalists = tf.where(aimless, known + (int(z.shape[-1]) > 2), 1)
         here = tf.equal(tf.range(self.targets), place[:, None])
         heats = self._rounds(space)
         calls = tf.gather(tf.constant([heat.calls for heat in heats]), state.heat)
@@ -154,7 +157,7 @@ class Race(Attack):
             state, ended = state._replace(pace=pace), ended | behind
         following: Step = tf.cond(
             tf.reduce_any(ended),
-            lambda: self._next(row, state, ended, runners, space, random),
+            lambda: self._next(row, state, ended, runners, finalists, space),
             lambda: Step(state, tf.zeros_like(ended)),
         )
         return following
@@ -186,14 +189,23 @@ class Race(Attack):
         return moved
 
     def _next(
-        self, row: Row, state: State, ended: Tensor, runners: Tensor, space: Space, random: Random
+        self,
+        row: Row,
+        state: State,
+        ended: Tensor,
+        runners: Tensor,
+        finalists: Tensor,
+        space: Space,
     ) -> Step:
         """Rows whose ascent `ended` begin the next one, or the next round, or are done."""
         heats = self._rounds(space)
         ascents = tf.gather(tf.constant([heat.ascents for heat in heats]), state.heat)
+        ascents = tf.minimum(ascents, runners)
         turn = tf.where(ended, state.turn + 1, state.turn)
-        over = ended & (turn >= tf.minimum(ascents, runners))
+        over = ended & (turn >= tf.where(tf.equal(state.heat, _LAST), state.until, ascents))
+        turn = tf.where(over, 0, turn)
         heat = tf.where(over, state.heat + 1, state.heat)
+        until = tf.where(over, tf.minimum(heats[_LAST].ascents, finalists), state.until)
         # beyond the last round nothing is within reach
         reach = tf.gather(tf.constant([*(heat.reach for heat in heats), -math.inf]), heat)
         gained = tf.maximum(state.peak - state.clean, 0.0)
@@ -205,7 +217,7 @@ class Race(Attack):
         last = heat >= _LAST
         start = tf.cond(
             tf.reduce_any(ended & last),
-            lambda: select(last, Plan(self.steps, space.norm).start(row, space, random), row.x0),
+            lambda: select(last, self._start(row, turn, space), row.x0),
             lambda: row.x0,
         )
         ascent = state.ascent
@@ -217,8 +229,24 @@ class Race(Attack):
                 order=tf.where(over[:, None], ranked, state.order),
                 lead=tf.where(over[:, None], float("-inf"), state.lead),
                 heat=tf.minimum(heat, _LAST),
-                turn=tf.where(over, 0, turn),
+                turn=turn,
+                until=until,
                 call=tf.where(ended, 0, state.call),
             ),
             done,
+        )
+
+    def _start(self, row: Row, turn: Tensor, space: Space) -> Tensor:
+        """Where ascent `turn` of the last round sets out; its numbers are no step's."""
+        return Plan(self.steps, space.norm).start(row, space, Random(row.key, -2 - turn))
+
+    def divide(self, row: Row, state: State, space: Space) -> Halves:
+        """In the last round: the ascent under way, and those after it."""
+        turn = state.turn + 1
+        start = self._start(row, turn, space)
+        ascent = state.ascent._replace(x=start, before=start)
+        return Halves(
+            tf.equal(state.heat, _LAST) & (turn < state.until),
+            state._replace(until=turn),
+            state._replace(ascent=ascent, turn=turn, call=tf.zeros_like(turn)),
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import astuple, dataclass, field
+from dataclasses import astuple, dataclass, field, replace
 
 import numpy as np
 
@@ -90,9 +90,13 @@ def combined(parts: Iterable[EngineStats]) -> EngineStats:
 
 @dataclass(slots=True)
 class Attempt:
-    """The answer of one job: an image at one eps from one start."""
+    """The answer of one job, or of a part of it: an image at one eps from one start.
+
+    `found`: a success that ended the attack, not what its best try turned out to be.
+    """
 
     success: bool
+    found: bool
     prediction: int
     point: np.ndarray
     distance: dict[str, float]  # of `point`, in all norms
@@ -130,6 +134,7 @@ class Chain:
     transfer: bool = False
     launched: int = 0
     _settled: int = 0
+    _parts: dict[int, list[Attempt | None]] = field(default_factory=dict)
     _ahead: dict[int, Attempt] = field(default_factory=dict)
     _tried: list[Attempt] = field(default_factory=list)
 
@@ -163,8 +168,20 @@ class Chain:
             self.subject, self._budgets[index // self.restarts], index % self.restarts, index
         )
 
-    def settle(self, index: int, attempt: Attempt) -> list[Outcome]:
-        """Take the answer of job `index`; returns the outcomes that are now known."""
+    def divide(self, index: int) -> int:
+        """What job `index` has left is done in one more part, the last; returns its number."""
+        parts = self._parts.setdefault(index, [None])
+        parts.append(None)
+        return len(parts) - 1
+
+    def settle(self, index: int, attempt: Attempt, part: int = 0) -> list[Outcome]:
+        """Take the answer of job `index`, or of its `part`; returns the outcomes now known."""
+        if index in self._parts:
+            self._parts[index][part] = attempt
+            whole = _joined(self._parts[index])
+            if whole is None:
+                return []
+            attempt = whole
         self._ahead[index] = attempt
         known: list[Outcome] = []
         while not self.finished and self._settled in self._ahead:
@@ -220,3 +237,23 @@ class Chain:
             )
             for eps in self._budgets[place + 1 :]
         ]
+
+
+def _joined(parts: Sequence[Attempt | None]) -> Attempt | None:
+    """What one row would have answered that did all `parts` in turn; None: not known yet."""
+    tried: list[Attempt] = []
+    for part in parts:
+        if part is None:
+            return None
+        tried.append(part)
+        if part.found:
+            break
+    best = tried[-1] if tried[-1].found else max(tried, key=lambda part: part.score)
+    return replace(
+        best,
+        forwards=sum(part.forwards for part in tried) - (len(tried) - 1),  # confirmed once
+        gradients=sum(part.gradients for part in tried),
+        steps=sum(part.steps for part in tried),
+        stalled=sum(part.stalled for part in tried),
+        nonfinite=any(part.nonfinite for part in tried),
+    )

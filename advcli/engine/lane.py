@@ -12,7 +12,7 @@ import time
 from collections import deque
 from collections.abc import Generator
 from itertools import count
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
@@ -41,6 +41,16 @@ class Model(Confirming, Protocol):
     def class_count(self) -> int: ...
 
 
+class Seat(NamedTuple):
+    """Whose work a slot does: `part` of `job`, begun when the row had taken `since` steps."""
+
+    number: int  # of the chain
+    chain: Chain
+    job: Job
+    part: int = 0
+    since: int = 0
+
+
 class Lane:
     """Who sits in which slot, and who is next: `begin()`, then `ticks()` until the feed ends."""
 
@@ -67,7 +77,7 @@ class Lane:
         self._ready: deque[tuple[int, Chain]] = deque()  # their next job is the one needed
         self._open: dict[int, Chain] = {}
         self._numbers = count()
-        self._jobs: list[tuple[int, Chain, Job] | None] = [None] * self._slots.slots
+        self._jobs: list[Seat | None] = [None] * self._slots.slots
         self._confirmations = [0] * self._slots.slots
         self._orders = blank_orders(slots.slots, classifier.input_shape, pixels, attack.wants_start)
         self._step_seconds = 0.0
@@ -87,7 +97,9 @@ class Lane:
         began = time.perf_counter()
         while self._fill():
             limit = int(_TICK_SECONDS / self._step_seconds) if self._step_seconds else 1
-            before, trial = self._narrowed(carry)
+            before, trial = self._divided(carry)
+            if not trial:
+                before, trial = self._narrowed(before)
             limit = 1 if trial else max(1, min(limit, 10_000))
             carry, points, steps = self._tick(before, limit, self._patience(), self._narrower())
             if trial:
@@ -105,10 +117,9 @@ class Lane:
 
     def _seated_work(self) -> float:
         return sum(
-            (job.index + float(self._k[slot]) / self._slots.length) / chain.length
-            for slot, seated in enumerate(self._jobs)
-            if seated is not None
-            for _, chain, job in (seated,)
+            (seat.job.index + float(self._k[slot]) / self._slots.length) / seat.chain.length
+            for slot, seat in enumerate(self._jobs)
+            if seat is not None and not seat.part
         )
 
     def _tick(
@@ -134,7 +145,49 @@ class Lane:
         steps = self._host_seconds / self._step_seconds if self._step_seconds else 0.0
         return 1 + int(min(steps, 4.0) * len(self._jobs))
 
-    # --- fewer slots at the end --------------------------------------------------------------
+    # --- another number of slots at the end ---------------------------------------------------
+
+    def _divided(self, carry: Carry) -> tuple[Carry, list[int]]:
+        """The carry in which rows share what they have left with rows that nobody needs.
+
+        A few rows cost nearly what two dozen do, and the last of them would be long on its way.
+        Where a width is not known yet: the carry as it is, and the slots to be tried.
+        """
+        slots = self._slots
+        while slots.multiple and not self._more():
+            divisible = slots.divisible(carry)
+            if divisible is None:
+                break
+            busy = [slot for slot, seat in enumerate(self._jobs) if seat is not None]
+            shared = [slot for slot in busy if divisible[slot] and not self._orders.refill[slot]]
+            width = -(-(len(busy) + len(shared)) // slots.multiple) * slots.multiple
+            while slots.agrees.get(width) is False:
+                width += slots.multiple
+            width = min(width, slots.slots)
+            shared = shared[: width - len(busy)]
+            if not shared:
+                break
+            blank = busy[:1] * (width - len(busy) - len(shared))
+            kept = busy + shared + blank
+            if width < slots.slots and width not in slots.agrees:
+                return carry, kept
+            carry = slots.halves(
+                slots.rows(carry, kept),
+                first=[slot in shared for slot in busy] + [False] * (width - len(busy)),
+                rest=[len(busy) <= place < width - len(blank) for place in range(width)],
+            )
+            seats = [self._jobs[slot] for slot in kept]
+            self._keep(kept)
+            for place in range(len(busy), width):
+                seat = seats[place]
+                self._confirmations[place] = 0
+                if place < width - len(blank) and seat is not None:
+                    part = seat.chain.divide(seat.job.index)
+                    self._jobs[place] = seat._replace(part=part, since=int(self._k[place]))
+                else:
+                    self._jobs[place] = None
+                    self._orders.resume[place], self._orders.drop[place] = False, True
+        return carry, []
 
     def _narrower(self) -> int:
         """The largest width worth coming down to once the rest of the run fits into it; 0: none.
@@ -171,11 +224,15 @@ class Lane:
             if width not in self._slots.agrees:
                 return carry, kept
             carry = self._slots.rows(carry, kept)
-            self._orders = self._orders_of(kept)
-            self._jobs = [self._jobs[slot] for slot in kept]
-            self._confirmations = [self._confirmations[slot] for slot in kept]
-            self._k = self._k[kept]
+            self._keep(kept)
         return carry, []
+
+    def _keep(self, kept: list[int]) -> None:
+        """Everything known of the slots, for the slots `kept` alone."""
+        self._orders = self._orders_of(kept)
+        self._jobs = [self._jobs[slot] for slot in kept]
+        self._confirmations = [self._confirmations[slot] for slot in kept]
+        self._k = self._k[kept]
 
     def _orders_of(self, kept: list[int]) -> Orders:
         return Orders(*(part[kept] for part in self._orders))
@@ -232,7 +289,7 @@ class Lane:
                 break
             number, chain = found
             job = chain.launch()
-            self._jobs[slot] = (number, chain, job)
+            self._jobs[slot] = Seat(number, chain, job)
             self._seat(slot, job)
         return any(seated is not None for seated in self._jobs)
 
@@ -281,7 +338,7 @@ class Lane:
             seated = self._jobs[slot]
             if seated is None:
                 continue
-            number, chain, job = seated
+            job = seated.job
             self._confirmations[slot] += 1
             prediction = int(confirmed.prediction[place])
             point = candidates[place]
@@ -304,23 +361,24 @@ class Lane:
             score = float(record["score"][slot])
             attempt = Attempt(
                 success=success,
+                found=bool(record["found"][slot]) and not unconfirmed and not self._slots.transfer,
                 prediction=prediction,
                 point=point,
                 distance=distance,
                 score=score if np.isfinite(score) else -1e30,
                 forwards=int(record["forwards"][slot]) + self._confirmations[slot],
                 gradients=int(record["gradients"][slot]),
-                steps=int(self._k[slot]),
+                steps=int(self._k[slot]) - seated.since,
                 stalled=int(record["stalled"][slot]),
                 nonfinite=bool(record["nonfinite"][slot])
                 or not np.isfinite(confirmed.logits[place]).all(),
             )
-            outcomes += self._settle(number, chain, job, attempt)
+            outcomes += self._settle(seated, attempt)
         return outcomes
 
-    def _settle(self, number: int, chain: Chain, job: Job, attempt: Attempt) -> list[Outcome]:
-        stats = self.stats
-        outcomes = chain.settle(job.index, attempt)
+    def _settle(self, seat: Seat, attempt: Attempt) -> list[Outcome]:
+        stats, number, chain = self.stats, seat.number, seat.chain
+        outcomes = chain.settle(seat.job.index, attempt, seat.part)
         for outcome in outcomes:
             stats.forwards += outcome.forwards
             stats.gradients += outcome.gradients
@@ -329,7 +387,7 @@ class Lane:
             del self._open[number]
             self._feed.finished(self._number)
             for slot, seated in enumerate(self._jobs):
-                if seated is not None and seated[0] == number:  # ran ahead of its order
+                if seated is not None and seated.number == number:  # ran ahead of its order
                     self._jobs[slot] = None
                     self._orders.drop[slot] = True
         elif chain.in_order:

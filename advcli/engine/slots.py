@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from advcli.attacks.base import Attack, Row
+from advcli.attacks.base import Attack, Halves, Row
 from advcli.engine.judge import Judge, Record, empty_record
 from advcli.lazy import Tensor, tf
 from advcli.threats.budget import Norm
@@ -110,6 +110,8 @@ class Slots:
         self._idle: Carry | None = None
         self._compiled: Any = None
         self._gathered: Any = None
+        self._halving: Any = None
+        self._divisible: Any = None
 
     def start(self, orders: Orders) -> Carry:
         """Idle slots, and the tick compiled for them; `orders` change nothing."""
@@ -147,6 +149,16 @@ class Slots:
             autograph=False,
             input_signature=(signature[0], tf.TensorSpec([None], tf.int32)),
         )
+        if type(self._attack).divide is not Attack.divide:
+            which = tf.TensorSpec([None], tf.bool)
+            self._halving = tf.function(
+                self._halved, autograph=False, input_signature=(signature[0], which, which)
+            )
+            self._divisible = tf.function(
+                lambda carry: self._halves(carry).possible,
+                autograph=False,
+                input_signature=signature[:1],
+            )
 
     def tick(
         self, carry: Carry, orders: Orders, limit: int, patience: int, narrower: int
@@ -166,6 +178,16 @@ class Slots:
         """The carry of the rows `kept` alone; not under XLA."""
         gathered: Carry = self._gathered(carry, tf.constant(kept, tf.int32))
         return gathered
+
+    def divisible(self, carry: Carry) -> np.ndarray | None:
+        """Rows that `halves` can cut, bool [S]; None: not with this attack, or under XLA."""
+        possible: np.ndarray | None = self._divisible and self._divisible(carry).numpy()
+        return possible
+
+    def halves(self, carry: Carry, first: list[bool], rest: list[bool]) -> Carry:
+        """Some rows reduced to the `first` half of what they have left, some to the `rest`."""
+        halved: Carry = self._halving(carry, tf.constant(first), tf.constant(rest))
+        return halved
 
     @property
     def multiple(self) -> int:
@@ -284,6 +306,24 @@ class Slots:
         # last, so that a row whose successes are never confirmed comes to its end
         status = tf.where(active & (done | (k >= self.length)), ENDED, status)
         return Carry(row, carry.bounds, state, judge.record, k, status)
+
+    def _halves(self, carry: Carry) -> Halves:
+        halves = self._attack.divide(
+            carry.row, carry.state, self._space.knowing(carry.row.x0, carry.row.eps, carry.bounds)
+        )
+        if halves is None:
+            raise TypeError(f"'{self._attack.name}' has a `divide` that says nothing")
+        return halves
+
+    def _halved(self, carry: Carry, first: Tensor, rest: Tensor) -> Carry:
+        halves, record = self._halves(carry), carry.record
+        state = _mixed(rest, halves.rest, _mixed(first, halves.first, carry.state))
+        # what was spent before stays with the first half
+        spent = {
+            name: tf.where(rest, 0, getattr(record, name))
+            for name in ("forwards", "gradients", "stalled")
+        }
+        return carry._replace(state=state, record=record._replace(**spent))
 
     def _candidates(self, carry: Carry) -> Tensor:
         """Per row: the best point asked about, or what `finish` proposes if nothing succeeded."""

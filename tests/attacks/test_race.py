@@ -80,7 +80,7 @@ def one_row():
 
 def test_rivals_that_a_round_did_not_run_keep_their_order():
     """After the third round, which runs one, the last one takes the second best of the second."""
-    row, state, random = one_row()
+    row, state, _ = one_row()
     far = float("-inf")
     state = state._replace(
         order=tf.constant([[3, 1, 2, 0]]),
@@ -90,7 +90,7 @@ def test_rivals_that_a_round_did_not_run_keep_their_order():
         heat=state.heat + 2,
         call=state.call + 40,
     )
-    after = RACE._next(row, state, tf.constant([True]), row.restart + 4, SPACE, random)
+    after = RACE._next(row, state, tf.constant([True]), row.restart + 4, row.restart + 5, SPACE)
     assert after.state.order.numpy().tolist() == [[3, 1, 2, 0]]
     assert (after.state.heat.numpy(), after.done.numpy()) == ([3], [False])
 
@@ -132,13 +132,16 @@ def model_of(logits, row, seen):
 def test_the_last_round_has_as_many_ascents_as_there_are_directions(classes, ascents):
     """With one rival, towards it and towards all classes are the same."""
     row, state, random = one_row()
-    state = state._replace(heat=state.heat + 3, peak=tf.constant([-1.0]))
+    state = state._replace(
+        heat=state.heat + 2, peak=tf.constant([-1e-6]), clean=tf.constant([-1.0])
+    )
     logits, ended = tf.constant([[3.0, 1.0, 2.5, 0.0, -1.0]])[:, :classes], []
     race = parse_spec("race:targets=4", "linf").attack
     while True:
         state = state._replace(call=row.restart + 200)  # its last
         step = race.step(row, state, row.restart + 100, SPACE, model_of(logits, row, []), random)
-        ended.append(int(state.turn[0]))
+        if int(state.heat[0]) == 3:
+            ended.append(int(state.turn[0]))
         state = step.state
         if bool(step.done[0]):
             break

@@ -26,7 +26,7 @@ def described(phases: tuple[Phase, ...]) -> list[tuple[str, str, tuple[float, ..
 def test_evaluate_runs_the_audit_cascade() -> None:
     assert described(draft_phases(config())) == [
         ("race", "linf", (8 / 255,), True),
-        ("square:steps=200", "linf", (8 / 255,), True),
+        ("square:steps=100", "linf", (8 / 255,), True),
     ]
 
 

@@ -233,6 +233,7 @@ def test_automatic_batches_shrink_with_the_image():
 def attempt(success, score=0.0, steps=1):
     return Attempt(
         success=success,
+        found=success,
         prediction=0,
         point=np.zeros((2, 2, 1), np.uint8),
         distance={},

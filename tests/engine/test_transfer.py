@@ -109,6 +109,7 @@ def test_a_sweep_and_a_minimum_are_judged_at_every_budget_and_once(task):
 def attempt(success: bool, score: float) -> Attempt:
     return Attempt(
         success=success,
+        found=success,
         prediction=int(success),
         point=np.zeros((2, 2, 1), np.uint8),
         distance=dict.fromkeys(("linf", "l2", "l1", "l0"), 0.0),
