@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from advcli.audit.journal import Journal, dumps, read_lines
 from advcli.audit.ledger import Ledger
 from advcli.audit.natural import NaturalPhase
 from advcli.audit.plan import Phase
+from advcli.audit.summary import SCHEMA_VERSION
 from advcli.errors import RunError
 from advcli.images.naming import output_path
 from advcli.images.text import printable
@@ -25,7 +26,18 @@ from advcli.threats.budget import format_eps
 __all__ = ["CLEAN", "RunDirectory", "attack_folder", "budget_folder"]
 
 _LOCK = ".lock"
+_RESTORE = "restore the file, or start a new run in another folder"
 CLEAN = "images/clean"
+# What every reader takes for granted; what lies deeper was written by the same hand
+_RUN = {
+    **dict.fromkeys(("config", "identity", "model", "images", "engine", "provenance"), dict),
+    **dict.fromkeys(("phases", "findings"), list),
+}
+_SUMMARY = {
+    **dict.fromkeys(("verdict", "advcli_version"), str),
+    **dict.fromkeys(("model", "images", "clean", "soundness", "provenance"), dict),
+    **dict.fromkeys(("attacks", "worst_case", "natural", "per_class", "gates"), list),
+}
 
 
 class RunDirectory:
@@ -83,13 +95,14 @@ class RunDirectory:
 
     def read_run(self) -> dict[str, Any]:
         """run.json; raises RunError where there is none that can be read."""
-        return self._read(self.run_file)
+        return self._read(self.run_file, _RUN)
 
     def read_summary(self) -> dict[str, Any]:
-        return self._read(self.summary_file)
+        """summary.json; raises RunError where there is none that can be read."""
+        return self._read(self.summary_file, _SUMMARY)
 
     def read_baseline(self) -> dict[str, Any]:
-        return self._read(self.baseline_file)
+        return self._read(self.baseline_file, {})
 
     def write_baseline(self, baseline: dict[str, Any]) -> None:
         write_bytes(self.baseline_file, dumps(baseline).encode() + b"\n")
@@ -133,20 +146,29 @@ class RunDirectory:
     def _relative(self, path: Path) -> str:
         return path.relative_to(self.root).as_posix()
 
-    def _read(self, file: Path) -> dict[str, Any]:
+    def _read(self, file: Path, needed: Mapping[str, type]) -> dict[str, Any]:
+        shown = printable(str(file))
         try:
             found = json.loads(file.read_bytes())
         except OSError as error:
             raise RunError(
-                f"{printable(str(file))}: {error.strerror or error}",
+                f"{shown}: {error.strerror or error}",
                 "give the folder that --out named",
             ) from error
         except ValueError as error:
-            raise RunError(
-                f"{printable(str(file))}: is no JSON ({error})", "start a new run"
-            ) from None
+            raise RunError(f"{shown}: is no JSON ({error})", _RESTORE) from None
         if not isinstance(found, dict):
-            raise RunError(f"{printable(str(file))}: is no run", "start a new run")
+            raise RunError(f"{shown}: is no file of a run", _RESTORE)
+        version = found.get("schema_version", SCHEMA_VERSION) if needed else SCHEMA_VERSION
+        if version != SCHEMA_VERSION:
+            raise RunError(
+                f"{shown}: has the format {printable(str(version), 20)}, and this version of "
+                f"advcli reads {SCHEMA_VERSION}",
+                "use the version of advcli that wrote the run",
+            )
+        for key, kind in needed.items():
+            if not isinstance(found.get(key), kind):
+                raise RunError(f"{shown}: is damaged, or of no run: no '{key}' in it", _RESTORE)
         return found
 
 

@@ -7,7 +7,6 @@ about figures that nothing supports would be worse than none.
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -58,7 +57,7 @@ def read_record(directory: RunDirectory) -> Record:
             "go on with it first: evaluate (or attack) with --out DIR --resume",
         )
     files = {f.name: f.read_bytes() for f in (directory.run_file, directory.summary_file)}
-    summary = json.loads(files[directory.summary_file.name])
+    summary = directory.read_summary()
     sha256 = {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}
     for file in (directory.journal_file, directory.baseline_file):
         if file.exists():

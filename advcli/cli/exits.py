@@ -69,6 +69,8 @@ def _invoke(args: list[str]) -> int:
         _complain("something that was run ended the process by itself", "no verdict was reached")
         return NO_VERDICT
     except Exception as error:  # noqa: BLE001 - the last line of defence: Python's own code is 1
+        if isinstance(error, OSError) and _unwritable():  # Click's own printing; see `_flushed`
+            return NO_VERDICT
         if verbose:
             _traceback()
         _complain(*_unexpected(error))
@@ -140,10 +142,29 @@ def emit(text: str) -> None:
 
 
 def _prepare_streams() -> None:
-    """A name that the terminal's encoding lacks is shown escaped, not a crash."""
+    """A name that the terminal's encoding lacks is shown escaped, not a crash.
+
+    A closed standard stream gets its descriptor back, or the next file opened (the journal, say)
+    would have it, and with it whatever a library prints. What is written to a closed standard
+    output still fails; what is said on a closed standard error is lost.
+    """
+    if sys.stdin is None:
+        sys.stdin = open(os.devnull)  # noqa: SIM115 - for as long as the process lives
+    if sys.stdout is None:
+        sys.stdout = open(os.open(os.devnull, os.O_RDONLY), "w")  # noqa: SIM115
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
+
+
+def _unwritable() -> bool:
+    try:
+        sys.stdout.flush()
+    except OSError:
+        return True
+    return False
 
 
 def _flushed(code: int) -> int:

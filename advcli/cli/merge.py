@@ -65,7 +65,7 @@ def command(
     from advcli.reports.files import check_target, shows_pictures, write_report
 
     for report in reports:
-        check_target(report)
+        check_target(report, out)
     given = given_options(ctx)
     summary = merge_runs(
         runs,

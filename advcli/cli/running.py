@@ -36,7 +36,7 @@ def run_audit(ctx: click.Context, command: str, options: dict[str, Any]) -> int:
     from advcli.reports.files import check_target, shows_pictures
 
     for report in options["reports"]:
-        check_target(report)
+        check_target(report, options["out"])
     dry_run = options.pop("dry_run")
     file = file_of(ctx)
     config = AuditConfig.model_validate(

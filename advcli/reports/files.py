@@ -79,6 +79,8 @@ EXTENSIONS = {
     ".sarif": "sarif",
 }
 
+_OF_A_RUN = frozenset({"run.json", "summary.json", "baseline.json"})
+
 
 def render(summary: dict[str, Any], name: str) -> str:
     """The summary in the format called `name`: a value of `EXTENSIONS`, or `github`."""
@@ -91,8 +93,9 @@ def _extension(path: Path) -> str:
     return next((end for end in EXTENSIONS if name.endswith(end)), path.suffix.lower())
 
 
-def check_target(path: Path) -> None:
-    """Raises UsageError, before any work, for a report that could not be written afterwards.
+def check_target(path: Path, out: Path | None = None) -> None:
+    """Raises UsageError, before any work, for a report that could not be written afterwards, or
+    would replace a file that a run, in `out` say, keeps of itself.
 
     A temporary file is really made and removed, beside the report or in the nearest folder above
     it that exists: permission bits tell nothing of a read-only file system, or of /proc.
@@ -109,6 +112,13 @@ def check_target(path: Path) -> None:
         )
     if os.path.isdir(path):
         raise UsageError(f"--report {shown}: is a folder", "name a file in it")
+    folder, name = os.path.split(os.path.realpath(path))
+    runs = os.path.isfile(os.path.join(folder, "run.json"))
+    if name in _OF_A_RUN and (runs or (out is not None and folder == os.path.realpath(out))):
+        raise UsageError(
+            f"--report {shown}: would replace a file that the run keeps of itself",
+            "give the report another name",
+        )
     parent = path.parent
     while not os.path.exists(parent) and parent != parent.parent:
         parent = parent.parent
