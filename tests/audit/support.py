@@ -70,6 +70,7 @@ def run_of(phases: list[Any], classes: int = 3, **config: Any) -> dict[str, Any]
     settings = AuditConfig(command="evaluate", model="m.h5", images="i", **config)
     return {
         "config": settings.model_dump(mode="json"),
+        "identity": {},
         "model": {
             "path": "m.h5",
             "sha256": "ab" * 32,
