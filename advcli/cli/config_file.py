@@ -91,11 +91,22 @@ class ConfigFile:
 def find() -> ConfigFile | None:
     """The working directory's file; None where there is none."""
     for name in _NAMES:
-        if os.path.lexists(name):
+        if os.path.lexists(name) and (name == _NAMES[0] or _concerns_us(Path(name))):
             found = read(Path(name), named=False)
             if found is not None:
                 return found
     return None
+
+
+def _concerns_us(path: Path) -> bool:
+    """Whether a pyproject.toml mentions this tool at all: another's mistakes stop no run."""
+    try:
+        if not path.is_file():
+            return False
+        with path.open("rb") as file:
+            return b"advcli" in file.read(_MOST_BYTES)
+    except OSError:
+        return False
 
 
 def read(path: Path, *, named: bool = True) -> ConfigFile | None:

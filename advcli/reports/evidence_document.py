@@ -62,7 +62,7 @@ def _section(title: str, items: Sequence[str]) -> Iterator[str]:
 def _gate(gate: dict[str, Any]) -> str:
     said = [figures.gate_text(gate), figures.waiver(gate)]
     detail = escaped("; ".join(filter(None, said)))
-    return f"**{gate['verdict']}** {escaped(gate['gate'])}: {detail}"
+    return f"**{gate['verdict']}** {escaped(figures.gate_name(gate))}: {detail}"
 
 
 def _log(log: Mapping[str, Any]) -> Iterator[str]:

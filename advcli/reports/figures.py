@@ -125,6 +125,12 @@ def waiver(gate: dict[str, Any]) -> str:
     return f"{said[found['state']].format(found['until'])}: {found['reason']}"
 
 
+def gate_name(gate: dict[str, Any]) -> str:
+    """What it gates: the gate as it was given, where that is no bare threshold."""
+    text = str(gate["gate"])
+    return text if "=" in text or text == GATE else f"worst case={text}"
+
+
 def gate_text(gate: dict[str, Any]) -> str:
     """What was measured against what was asked; where more images would settle it, how many."""
     drop = gate["gate"] == GATE

@@ -69,7 +69,7 @@ def render_comparison(found: dict[str, Any]) -> str:
 def _gates(found: dict[str, Any]) -> Iterator[_Note]:
     for gate in found["gates"]:
         if gate["verdict"] in _LEVELS:
-            title = f"advcli: gate {gate['gate']}: {gate['verdict']}"
+            title = f"advcli: gate {figures.gate_name(gate)}: {gate['verdict']}"
             yield _Note(_LEVELS[gate["verdict"]], title, figures.gate_text(gate))
 
 

@@ -156,7 +156,7 @@ def _gates(summary: dict[str, Any], read: Reader) -> Iterator[dict[str, Any]]:
         if gate["gate"] == GATE:  # a difference of two shares
             share, interval = figures.points, figures.points_interval
         yield {
-            "gate": gate["gate"],
+            "gate": figures.gate_name(gate),
             "threshold": read(f"/gates/{i}/threshold", share),
             "value": read(f"/gates/{i}/value", share),
             "ci": read(f"/gates/{i}/ci95", interval),

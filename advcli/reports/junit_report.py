@@ -22,7 +22,7 @@ def render(summary: dict[str, Any]) -> str:
     root = ElementTree.Element("testsuites", name="advcli")
     gates = _suite(root, summary, "gates", summary["engine"]["seconds"])
     for gate in summary["gates"]:
-        case = _case(gates, "gates", str(gate["gate"]))
+        case = _case(gates, "gates", figures.gate_name(gate))
         measured = figures.gate_text(gate)
         waiver = figures.waiver(gate)
         measured += f"; {waiver}" if waiver else ""

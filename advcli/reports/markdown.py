@@ -112,7 +112,7 @@ def _gates(summary: dict[str, Any]) -> Iterator[str]:
             ["gate", "at least", "measured", "verdict"],
             [
                 [
-                    escaped(gate["gate"]),
+                    escaped(figures.gate_name(gate)),
                     *map(escaped, _compared(gate)),
                     "; ".join(filter(None, [gate["verdict"], escaped(figures.waiver(gate))])),
                 ]

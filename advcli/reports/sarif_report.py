@@ -52,11 +52,11 @@ def render(summary: dict[str, Any]) -> str:
 
 def _result(summary: dict[str, Any], gate: dict[str, Any]) -> dict[str, Any]:
     text = (
-        f"{gate['gate']}: {figures.percent(gate['value'])} measured on "
+        f"{figures.gate_name(gate)}: {figures.percent(gate['value'])} measured on "
         f"{summary['images']['evaluated']} images, {figures.percent(gate['threshold'])} asked"
     )
     if gate["gate"] == GATE or figures.unsettled(gate):
-        text = f"{gate['gate']}: {figures.gate_text(gate)}"
+        text = f"{figures.gate_name(gate)}: {figures.gate_text(gate)}"
     if gate["verdict"] == "inconclusive" and not figures.unsettled(gate):
         text += "; no verdict, as the figures are suspect or images ended in errors"
     waiver = figures.waiver(gate)

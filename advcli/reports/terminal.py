@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import io
+import re
 from typing import Any
 
 from rich import box
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderResult
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
@@ -57,6 +59,25 @@ def render(summary: dict[str, Any], *, width: int | None = None, color: bool = F
     return console_text(*parts, width=width, color=color)
 
 
+class _Spec:
+    """An attack's name, broken after `:` and `,` alone: half a number would be another number."""
+
+    def __init__(self, text: str) -> None:
+        self._parts = re.findall(r"[^:,]*[:,]?", text)[:-1]
+
+    def __rich_measure__(self, console: Console, options: ConsoleOptions) -> Measurement:
+        lengths = [len(part) for part in self._parts]
+        return Measurement(max(lengths), sum(lengths))
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        lines = [""]
+        for part in self._parts:
+            if lines[-1] and len(lines[-1]) + len(part) > options.max_width:
+                lines.append("")
+            lines[-1] += part
+        yield Text("\n".join(lines), overflow="fold")
+
+
 def _heading(summary: dict[str, Any]) -> Text:
     model, images = summary["model"], summary["images"]
     skipped = f", {len(images['skipped'])} skipped" if images["skipped"] else ""
@@ -90,8 +111,8 @@ def _table(summary: dict[str, Any]) -> Table:
     with_norm, without_norm = figures.by_norm(summary)
 
     def add(row: dict[str, Any], *, last: bool) -> None:
-        cells = [
-            row["attack"],
+        cells: list[Any] = [
+            _Spec(row["attack"]),
             figures.budget(row["norm"], row["eps"]),
             figures.percent(row["robust_accuracy"]),
             figures.interval(row["ci95"]),
@@ -129,7 +150,7 @@ def _curve(curves: figures.CurveTable) -> Table:
         table.add_column(f"0 … {curves.eps[-1]}", no_wrap=True)
     for attack, cells, line in curves.rows:
         bold = "bold" if attack == "worst case" else ""
-        table.add_row(attack, *cells, *([line] if drawn else []), style=bold)
+        table.add_row(_Spec(attack), *cells, *([line] if drawn else []), style=bold)
     return table
 
 
@@ -163,7 +184,7 @@ def _natural(summary: dict[str, Any]) -> list[Any]:
 def _gate(gate: dict[str, Any]) -> Text:
     return Text.assemble(
         (f"gate {gate['verdict']}", STYLES[gate["verdict"]]),
-        f"  {printable(gate['gate'])}: {figures.gate_text(gate)}",
+        f"  {printable(figures.gate_name(gate))}: {figures.gate_text(gate)}",
         f"; {printable(figures.waiver(gate))}" if gate.get("waiver") else "",
     )
 

@@ -37,7 +37,12 @@ def parse_eps(text: str) -> float:
 
 def parse_eps_list(text: str) -> tuple[float, ...]:
     """`1/255,2/255` -> both, ascending, without repetitions."""
-    return tuple(sorted({parse_eps(part) for part in text.split(",") if part.strip()}))
+    found = sorted(parse_eps(part) for part in text.split(",") if part.strip())
+    if not found:
+        raise UsageError("--eps names no budget", "write e.g. --eps 8/255, or leave --eps away")
+    return tuple(
+        eps for n, eps in enumerate(found) if n + 1 == len(found) or not same_eps(eps, found[n + 1])
+    )
 
 
 def check_eps(eps: float, norm: Norm) -> None:

@@ -254,6 +254,13 @@ def test_pyproject_is_read_where_it_speaks_of_advcli(
     below.mkdir()
     monkeypatch.chdir(below)
     assert shown(capsys)["file"] is None
+    for foreign in ("[tool.ruff]\nline-length = 100\n", "[tool.ruff\nno TOML", "\0"):
+        Path("pyproject.toml").write_text(foreign)
+        assert exits.run(["config", "show"]) == 0
+        assert capsys.readouterr().err == ""
+    Path("pyproject.toml").write_text("[tool.advcli\nno TOML")
+    assert exits.run(["config", "show"]) == 2
+    assert "error: pyproject.toml: " in capsys.readouterr().err
     Path("pyproject.toml").write_text("[tool.ruff]\nline-length = 100\n")
     assert shown(capsys)["file"] is None
     assert exits.run(["config", "show", "--config", "pyproject.toml"]) == 2

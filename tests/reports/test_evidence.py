@@ -230,7 +230,7 @@ NAMED = {"linf": ("pgd", "hopskipjump"), "l2": ("square",), "l1": ("apgd",), "l0
 def test_gates_and_waivers_are_shown(tmp_path: Path) -> None:
     text = files_of(made(tmp_path / "run", unread=0))["evidence.md"].decode().replace("\\", "")
     assert "- **pass** clean=50: 100.0 %, at least 50.0 % wanted" in text
-    assert "- **fail** 99: " in text
+    assert "- **fail** worst case=99: " in text
     assert "failure waived until 2027-03-31: ticket 123" in text
 
 

@@ -74,7 +74,7 @@ def test_failed_gates_are_errors_and_come_first() -> None:
     notes = read(render(found))
     assert [(level, title) for level, title, _ in notes] == [
         ("error", "advcli: gate linf@0.1=80: fail"),
-        ("warning", "advcli: gate 43: inconclusive"),
+        ("warning", "advcli: gate worst case=43: inconclusive"),
         ("warning", "advcli: suspect: zero gradient"),
     ]
     assert notes[0][2] == "42.9 %, at least 80.0 % wanted"
@@ -199,5 +199,5 @@ def test_a_shortened_report_keeps_what_matters() -> None:
     assert "FAIL" in text
     assert "was shortened" in text
     assert "| linf 0.1 | 42.9 % |" in text
-    assert "| 99 | 99.0 % | 42.9 % | fail |" in text
+    assert "| worst case=99 | 99.0 % | 42.9 % | fail |" in text
     assert "**suspect** masked" in text

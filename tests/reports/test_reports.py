@@ -33,7 +33,7 @@ def test_the_table_fits_80_columns() -> None:
     assert "704/1234" in text
     assert "57.1 %" in text
     assert "42.9 %" in text
-    assert "gate pass  40: 42.9 %, at least 40.0 % wanted" in text
+    assert "gate pass  worst case=40: 42.9 %, at least 40.0 % wanted" in text
     assert not ANSI.search(text)
 
 
@@ -44,6 +44,8 @@ def test_long_names_do_not_crop_figures() -> None:
     for width in (80, 60, None):
         text = terminal.render(found, width=width)
         assert "…" not in text
+        for option in ("rel-step=0.0125", "restarts=10", "steps=1000"):  # never half a number
+            assert option in text
         assert "100.0 %" in text
         assert "1/1" in text
     row = next(line for line in terminal.render(found).splitlines() if line.startswith("pgd"))
@@ -309,7 +311,7 @@ def cases_of(found: dict[str, Any]) -> dict[str, str]:
 def test_junit_has_a_case_for_each_gate_and_class() -> None:
     found = summary(fail_under=("40", "clean=90", "linf@0.1=80"))
     assert cases_of(found) == {
-        "gates: 40": "passed",
+        "gates: worst case=40": "passed",
         "gates: clean=90": "passed",
         "gates: linf@0.1=80": "failure",
         **{f"linf 0.1: {row['class']}": "system-out" for row in found["per_class"]},
@@ -328,7 +330,7 @@ def suspicious(**config: Any) -> dict[str, Any]:
 
 
 def test_what_has_no_verdict_is_an_error_in_junit() -> None:
-    assert cases_of(suspicious(fail_under=("40",)))["gates: 40"] == "error"
+    assert cases_of(suspicious(fail_under=("40",)))["gates: worst case=40"] == "error"
     text = files.render(suspicious(), "junit")
     assert cases_of(suspicious())["gates: run"] == "error"
     assert ElementTree.fromstring(text).findtext(".//error") == "masked <&>"
