@@ -16,7 +16,8 @@ A long ascent rarely gains what is missing where much is missing: the third roun
 more is lacking than `hopeless` times the margin gained so far, the last where more than a
 seventh of that is, and each of its ascents is given up where its pace would not carry it there.
 
-In L1 short ascents predict little, so there is no L1 form.
+In L1 short ascents predict little, so there is no L1 form; in L2 they miss some of what an ascent
+at every class finds, so that the preset `audit` goes on with `apgd-t` there.
 
 Misleads: where the gradient is noise there is nothing to choose by, and an image is given up after
 the second round; some queries of `square` afterwards, as in the preset `audit`, see that.

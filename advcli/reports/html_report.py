@@ -123,6 +123,10 @@ def _facts(summary: dict[str, Any], read: Reader) -> dict[str, Any]:
     }
 
 
+def _or_one(share: float | None) -> float:
+    return 1.0 if share is None else share
+
+
 def _tiles(summary: dict[str, Any], read: Reader) -> Iterator[dict[str, Any]]:
     """The figures that the page begins with."""
 
@@ -134,7 +138,8 @@ def _tiles(summary: dict[str, Any], read: Reader) -> Iterator[dict[str, Any]]:
 
     yield tile("clean accuracy", "/clean", "accuracy")
     worst = summary["worst_case"]
-    for i, row in list(enumerate(worst))[-_TILES:]:
+    lowest = sorted(enumerate(worst), key=lambda found: _or_one(found[1]["robust_accuracy"]))
+    for i, row in sorted(lowest[:_TILES], key=lambda found: found[0]):
         yield tile(f"worst case, {figures.budget(row['norm'], row['eps'])}", f"/worst_case/{i}")
     for i, mean in enumerate(summary["natural_means"]):
         name = mean["attack"].partition(":")[0]

@@ -24,7 +24,8 @@ from advcli.audit.statistics import wilson
 from advcli.audit.summary import summarise
 from advcli.images.text import printable
 from advcli.reports import figures, html_chart, html_pictures
-from advcli.reports.html_report import render
+from advcli.reports.html_figures import Reader
+from advcli.reports.html_report import _tiles, render
 from advcli.threats.budget import format_eps
 
 from ..audit.support import Ledger, answer, clean, phase, run_of, summary_of
@@ -264,6 +265,18 @@ def test_a_gates_waiver_is_shown() -> None:
     summary["gates"][0]["waiver"] = waiver
     text = Parsed(render(summary)).text
     assert "failure waived until 2027-01-31: known <b>" in text
+
+
+def test_the_page_begins_with_the_lowest_worst_cases() -> None:
+    summary = rich()
+    first = summary["worst_case"][0]
+    shares = (0.5, None, 0.1, 0.9, 0.2, 0.3, 0.8)
+    summary["worst_case"] = [
+        first | {"eps": (n + 1) / 255, "robust_accuracy": share} for n, share in enumerate(shares)
+    ]
+    begin = list(_tiles(summary, Reader(summary)))
+    worst = [tile["title"] for tile in begin if tile["title"].startswith("worst case")]
+    assert worst == [f"worst case, linf {n}/255" for n in (1, 3, 5, 6)]
 
 
 def test_the_confusions_are_those_of_the_summary() -> None:
