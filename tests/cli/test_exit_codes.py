@@ -129,7 +129,7 @@ def test_3_a_report_that_became_unwritable_meanwhile(
     if kept:
         shutil.copytree(run, tmp_path / "run")
 
-    def vanish(path: Path) -> None:
+    def vanish(path: Path, out: Path | None) -> None:
         path.mkdir()  # the report's place is taken by a folder in the middle of the run
 
     monkeypatch.setattr("advcli.reports.files.check_target", vanish)
