@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict
 from advcli.attacks.base import Attack
 from advcli.attacks.fitted import FittedAttack, place_in_split
 from advcli.attacks.registry import is_natural, parse_spec
-from advcli.audit.presets import parse_preset, preset_specs
+from advcli.audit.presets import check_attack, parse_preset, preset_specs
 from advcli.audit.waivers import StatedGate
 from advcli.errors import UsageError
 from advcli.threats.budget import Norm, check_eps, default_eps, format_eps, same_eps, whole_levels
@@ -174,14 +174,17 @@ def draft_phases(config: AuditConfig) -> tuple[Phase, ...]:
         )
     preset = preset_of(config)
     attacks = tuple(spec for spec in config.attacks if not is_natural(spec))
-    if config.attacks and not attacks and not config.curve:
+    natural = tuple(filter(is_natural, config.attacks))
+    if preset is not None:
+        natural = parse_preset(preset)[0].natural
+    if natural and not attacks and not config.curve:
         if config.norm is not None or config.eps:
             raise UsageError(
                 "--norm and --eps say nothing about natural threats, and nothing else is run",
                 "leave them away, or add an attack with a norm, e.g. -a pgd",
             )
         if config.surrogate is not None:
-            _check_transferable(config.attacks, ())
+            _check_transferable(natural, ())
         return ()
     if preset is None and not attacks and config.curve:
         attacks = (CURVE_ATTACKS[config.norm or "linf"],)
@@ -193,8 +196,7 @@ def draft_phases(config: AuditConfig) -> tuple[Phase, ...]:
     if config.targeted is not None:
         _check_targetable(phases, preset)
     if config.surrogate is not None:
-        natural = parse_preset(preset)[0].natural if preset is not None else ()
-        _check_transferable((*config.attacks, *natural), phases)
+        _check_transferable(natural, phases)
     merged = merge(phases)
     if config.curve and not any(phase.minimum or len(phase.eps) > 1 for phase in merged):
         raise UsageError(
@@ -275,6 +277,7 @@ def merge(phases: Iterable[Phase]) -> tuple[Phase, ...]:
 
 
 def _phase(config: AuditConfig, spec: str, *, cascade: bool) -> Phase:
+    check_attack(spec.partition(":")[0].strip().lower())
     request = parse_spec(spec, config.norm)
     if request.norm is None:
         return Phase(request.attack, None, (), cascade, config.seed)
@@ -311,8 +314,8 @@ def _check_targetable(phases: Sequence[Phase], preset: str | None) -> None:
             )
 
 
-def _check_transferable(specs: Iterable[str], phases: Iterable[Phase]) -> None:
-    names = [spec for spec in specs if is_natural(spec)]
+def _check_transferable(natural: Iterable[str], phases: Iterable[Phase]) -> None:
+    names = [*natural]
     names += [phase.attack.name for phase in phases if not isinstance(phase.attack, Attack)]
     if names:
         raise UsageError(

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from advcli.errors import UsageError
 from advcli.threats.budget import Norm
 
-__all__ = ["PRESETS", "Preset", "parse_preset", "preset_remark", "preset_specs"]
+__all__ = ["PRESETS", "Preset", "check_attack", "parse_preset", "preset_remark", "preset_specs"]
 
 _Versions = dict[str, dict[Norm, tuple[str, ...]]]
 
@@ -150,6 +150,12 @@ def parse_preset(text: str) -> tuple[Preset, dict[Norm, tuple[str, ...]]]:
             f"write {name}:version={'|'.join(known)}" if known else f"write --preset {name}",
         )
     return preset, preset.versions[version]
+
+
+def check_attack(name: str) -> None:
+    """Raises UsageError where a preset stands in an attack's place."""
+    if name in PRESETS:
+        raise UsageError(f"'{name}' is a preset of attacks, not one", f"write --preset {name}")
 
 
 def preset_specs(text: str, norm: Norm | None) -> tuple[list[str], bool]:

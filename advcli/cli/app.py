@@ -8,6 +8,7 @@ import importlib
 import click
 
 from advcli import __version__
+from advcli.cli.variables import unread_variables
 
 __all__ = ["COMMANDS", "cli"]
 
@@ -27,8 +28,9 @@ Exit codes:
   130  interrupted, 143 terminated: what was finished is kept in --out, for --resume
 
 \b
-Every option can be set by a variable: ADVCLI_EPS=4/255 is --eps 4/255. Options of
-attack, evaluate, inspect and verify can stand in advcli.toml: `advcli config init`.
+Every option can be set by a variable: ADVCLI_EPS=4/255 is --eps 4/255; several values
+are separated by spaces, reports by ':' (Windows ';'). Options of attack, evaluate,
+inspect and verify can stand in advcli.toml: `advcli config init`.
 """
 
 
@@ -74,6 +76,8 @@ def cli(ctx: click.Context) -> int:
     advcli inspect model.h5 images/             what is in the file
     advcli compare run-before/ run-after/       what broke, what got fixed
     """
+    for note in unread_variables(ctx):
+        click.echo(f"note: {note}", err=True)
     if ctx.invoked_subcommand is None:
         click.echo(ctx.get_help(), err=True)
         return 2

@@ -121,12 +121,19 @@ def _yield_to_the_closer(ctx: click.Context) -> None:
         if any(param.name in given for param in params):
             for param in params:
                 _drop(ctx, param)
-    if "attack" in names and names["attack"].name in given:
-        from advcli.attacks.registry import is_natural
+    if "attack" in names and _only_natural(ctx, given):
+        for key in ("eps", "norm"):  # say nothing about them
+            _drop(ctx, names[key])
 
-        if all(map(is_natural, ctx.params[str(names["attack"].name)])):
-            for key in ("eps", "norm"):  # say nothing about them
-                _drop(ctx, names[key])
+
+def _only_natural(ctx: click.Context, given: frozenset[str]) -> bool:
+    """Whether threats without a norm were asked for, and nothing else."""
+    from advcli.attacks.registry import is_natural
+    from advcli.audit.presets import parse_preset
+
+    if "attacks" in given:
+        return all(map(is_natural, ctx.params["attacks"]))
+    return "preset" in given and bool(parse_preset(ctx.params["preset"])[0].natural)
 
 
 def _drop(ctx: click.Context, param: click.Parameter) -> None:

@@ -33,7 +33,8 @@ __all__ = ["command"]
 )
 @gate_options
 @report_options
-@printing_options("table", "json", "csv", "markdown")
+@click.option("-q", "--quiet", is_flag=True, help="Write the run and the reports, print nothing.")
+@printing_options("table", "json", "csv", "markdown", "github")
 @click.pass_context
 def command(
     ctx: click.Context,
@@ -43,6 +44,7 @@ def command(
     confident: bool,
     exit_zero: bool,
     reports: tuple[Path, ...],
+    quiet: bool,
     output_format: str,
     color: str,
     verbose: bool,
@@ -61,7 +63,7 @@ def command(
     from advcli.audit.directory import RunDirectory
     from advcli.audit.gallery import pictures
     from advcli.audit.merge import merge_runs
-    from advcli.cli.running import rendered
+    from advcli.cli.running import append_step_summary, rendered
     from advcli.reports.files import check_target, shows_pictures, write_report
 
     for report in reports:
@@ -77,5 +79,9 @@ def command(
     gallery = pictures(RunDirectory(out)) if any(map(shows_pictures, reports)) else ()
     for report in reports:
         write_report(report, summary, gallery)
-    emit(rendered(summary, output_format, color))
+    unappended = append_step_summary(summary)
+    if unappended:
+        click.echo(f"note: {unappended}", err=True)
+    if not quiet:
+        emit(rendered(summary, output_format, color))
     return int(summary["exit_code"])

@@ -18,10 +18,9 @@ from advcli.cli.options import given_options, use_color
 if TYPE_CHECKING:
     from advcli.audit.plan import AuditConfig
     from advcli.audit.run import Result
-    from advcli.cli.progress import Shown
     from advcli.errors import NoVerdictError
 
-__all__ = ["check_paths", "rendered", "run_audit", "screen_width"]
+__all__ = ["append_step_summary", "check_paths", "rendered", "run_audit", "screen_width"]
 
 _NOT_CONFIG = frozenset(
     {"out", "resume", "reports", "output_format", "progress", "color", "quiet", "verbose"}
@@ -71,7 +70,9 @@ def run_audit(ctx: click.Context, command: str, options: dict[str, Any]) -> int:
             hint = "nothing was kept: give --out DIR to be able to go on after a failure"
             raise NoVerdictError(error.message, hint) from error
     unwritten = _write_reports(options["reports"], result, out)
-    _append_step_summary(result.summary, watcher)
+    unappended = append_step_summary(result.summary)
+    if unappended:
+        watcher.note(unappended)
     if result.directory is not None:
         watcher.note(f"run kept in {result.directory}")
     emit(rendered(result.summary, options["output_format"], options["color"]))
@@ -131,14 +132,12 @@ def _write_reports(
     return failure
 
 
-def _append_step_summary(summary: dict[str, Any], watcher: Shown) -> None:
-    """What GitHub shows of the step that this runs in; nothing elsewhere."""
+def append_step_summary(summary: dict[str, Any]) -> str:
+    """What GitHub shows of the step that this runs in, nothing elsewhere; returns what failed."""
     from advcli.reports import markdown
     from advcli.reports.step_summary import append
 
-    unwritten = append(lambda: markdown.render(summary), lambda: markdown.shortened(summary))
-    if unwritten:
-        watcher.note(unwritten)
+    return append(lambda: markdown.render(summary), lambda: markdown.shortened(summary))
 
 
 def _plain(value: Any) -> Any:

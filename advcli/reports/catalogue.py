@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import json
+import re
 from functools import cache
 from importlib.resources import files
 from typing import Any
@@ -14,6 +15,7 @@ from annotated_types import Ge, Gt, Le, Lt
 from advcli.attacks.base import Settings
 from advcli.attacks.fitted import FittedAttack
 from advcli.attacks.registry import FITTED, NAMES, NATURAL, attack_class, is_natural, natural_class
+from advcli.audit.presets import check_attack
 from advcli.threats.budget import format_eps
 from advcli.threats.space import Space
 
@@ -46,6 +48,8 @@ def describe_all() -> list[dict[str, Any]]:
 
 def describe(name: str) -> dict[str, Any]:
     """One attack: what, how, cost, options, reference. Raises UsageError for an unknown name."""
+    name = name.strip().lower()
+    check_attack(name)
     cls: type[Settings] = natural_class(name) if is_natural(name) else attack_class(name)
     settings = cls()
     forwards, gradients = settings.cost(Space((*cls.norms, "linf")[0], _SHAPE))
@@ -199,7 +203,7 @@ def text_of(attack: dict[str, Any], *, width: int | None, color: bool) -> str:
     return console_text(
         Text(attack["name"], style="bold"),
         "",
-        attack["description"],
+        attack["description"] if width is None else _unwrapped(attack["description"]),
         "",
         facts,
         f"calls: {calls}",
@@ -211,6 +215,11 @@ def text_of(attack: dict[str, Any], *, width: int | None, color: bool) -> str:
         width=width,
         color=color,
     )
+
+
+def _unwrapped(text: str) -> str:
+    """Each paragraph on one line, for a screen to wrap; indented lines (formulas) stay."""
+    return re.sub(r"(?<=\S)\n(?=[^\s-])", " ", text)
 
 
 def _measurements(attack: dict[str, Any]) -> list[str]:

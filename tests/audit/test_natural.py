@@ -155,6 +155,8 @@ def test_the_preset_is_no_cascade_and_has_no_norm() -> None:
     assert [p.attack.name for p in draft_natural(asked)] == ["corruption", "spatial"]
     with pytest.raises(UsageError):
         draft_phases(config(attacks=(), preset="natural", norm="l2"))
+    with pytest.raises(UsageError, match="say nothing about natural threats"):
+        draft_phases(config(attacks=(), preset="natural", eps=(0.1,)))
     with pytest.raises(UsageError):
         draft_phases(config(attacks=("corruption",), eps=(0.1,)))
     with pytest.raises(UsageError):

@@ -134,6 +134,13 @@ def test_what_is_no_preset(asked: str, message: str, hint: str) -> None:
     assert hint in caught.value.hint
 
 
+@pytest.mark.parametrize("spec", ["audit", " AutoAttack:version=full"])
+def test_a_preset_is_no_attack(spec: str) -> None:
+    with pytest.raises(UsageError, match="is a preset of attacks") as caught:
+        draft_phases(config(attacks=("pgd", spec)))
+    assert caught.value.hint == f"write --preset {spec.strip().lower().partition(':')[0]}"
+
+
 def test_attack_runs_pgd() -> None:
     assert described(draft_phases(config("attack"))) == [("pgd", "linf", (8 / 255,), False)]
 

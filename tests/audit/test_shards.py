@@ -198,6 +198,23 @@ def test_a_merged_run_has_its_own_gates(
     assert "more images would settle it" in capsys.readouterr().out
 
 
+def test_a_merge_on_github(
+    parts: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    page = tmp_path / "page.md"
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(page))
+    asked = ["merge", *map(str, parts), "--fail-under", "99", "--out", str(tmp_path / "a")]
+    assert exits.run([*asked, "--format", "github"]) == 1
+    assert capsys.readouterr().out.startswith("::error ")
+    assert "worst case" in page.read_text()
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(tmp_path))  # a folder
+    asked[-1] = str(tmp_path / "b")
+    assert exits.run([*asked, "-q"]) == 1
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert "note: GITHUB_STEP_SUMMARY" in printed.err
+
+
 # --- time budget
 
 

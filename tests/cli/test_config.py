@@ -215,6 +215,8 @@ def test_natural_threats_alone_leave_eps_and_norm_of_the_file_away(arrived: Any)
     found = arrived(toml, "m", "i", "-a", "corruption", "-a", "pgd")
     assert (found["eps"], found["norm"]) == ((4 / 255,), "l2")
     assert arrived(toml, "m", "i", "-a", "corruption", "--eps", "0.5")["eps"] == (0.5,)
+    assert arrived(toml, "m", "i", "--preset", "natural")["eps"] is None
+    assert arrived(toml, "m", "i", "--preset", "quick")["eps"] is not None
 
 
 # --- which file
