@@ -174,6 +174,10 @@ class Chain:
         parts.append(None)
         return len(parts) - 1
 
+    def undivide(self, index: int) -> bool:
+        """Forgets all parts of job `index`; whether there were any."""
+        return self._parts.pop(index, None) is not None
+
     def settle(self, index: int, attempt: Attempt, part: int = 0) -> list[Outcome]:
         """Take the answer of job `index`, or of its `part`; returns the outcomes now known."""
         if index in self._parts:

@@ -42,13 +42,17 @@ class Model(Confirming, Protocol):
 
 
 class Seat(NamedTuple):
-    """Whose work a slot does: `part` of `job`, begun when the row had taken `since` steps."""
+    """Whose work a slot does: `part` of `job`, begun when the row had taken `since` steps.
+
+    `alone`: the job is not to be divided (again).
+    """
 
     number: int  # of the chain
     chain: Chain
     job: Job
     part: int = 0
     since: int = 0
+    alone: bool = False
 
 
 class Lane:
@@ -158,8 +162,13 @@ class Lane:
             divisible = slots.divisible(carry)
             if divisible is None:
                 break
-            busy = [slot for slot, seat in enumerate(self._jobs) if seat is not None]
-            shared = [slot for slot in busy if divisible[slot] and not self._orders.refill[slot]]
+            seated = {slot: seat for slot, seat in enumerate(self._jobs) if seat is not None}
+            busy = list(seated)
+            shared = [
+                slot
+                for slot, seat in seated.items()
+                if divisible[slot] and not seat.alone and not self._orders.refill[slot]
+            ]
             width = -(-(len(busy) + len(shared)) // slots.multiple) * slots.multiple
             while slots.agrees.get(width) is False:
                 width += slots.multiple
@@ -347,10 +356,14 @@ class Lane:
             if job.eps is not None:
                 success = success and distance[self._norm] <= job.eps * (1.0 + 1e-6)
             unconfirmed = not (success and clear) and not self._slots.transfer
+            refuted = bool(record["found"][slot]) and unconfirmed
+            if refuted and seated.chain.undivide(job.index):
+                self._begin_again(slot, seated)
+                continue
             if status[slot] == FOUND and unconfirmed:
                 self._orders.resume[slot] = True  # unconfirmed: the attack goes on
                 continue
-            if self._slots.minimum_norm and record["found"][slot] and unconfirmed:
+            if self._slots.minimum_norm and refuted:
                 success, prediction, point, asked = outwards(
                     self._classifier, job, point, prediction
                 )
@@ -375,6 +388,16 @@ class Lane:
             )
             outcomes += self._settle(seated, attempt)
         return outcomes
+
+    def _begin_again(self, slot: int, seat: Seat) -> None:
+        """Does the whole job anew in `slot`: what follows a success that was not confirmed depends
+        on it, and other parts of the job have gone on without."""
+        for other, seated in enumerate(self._jobs):
+            if seated is not None and seated.job is seat.job:
+                self._jobs[other] = None
+                self._orders.drop[other] = True
+        self._jobs[slot] = Seat(seat.number, seat.chain, seat.job, alone=True)
+        self._seat(slot, seat.job)
 
     def _settle(self, seat: Seat, attempt: Attempt) -> list[Outcome]:
         stats, number, chain = self.stats, seat.number, seat.chain

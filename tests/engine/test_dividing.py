@@ -9,9 +9,11 @@ import pytest
 
 from advcli.attacks.registry import parse_spec
 from advcli.engine.jobs import Attempt, Chain, Subject
+from advcli.engine.lane import Lane
 from advcli.engine.run import Engine
 from advcli.engine.slots import Slots
 from tests.support.digits import robust_digits
+from tests.support.linear import Confirmed
 
 # every image that stands after the third round goes on to all three ascents of the last
 SPEC = "race:steps=60,hopeless=1000"
@@ -22,9 +24,29 @@ def robust():
     return robust_digits(13)
 
 
-def run(robust, pixels, eps, lanes=1):
+class Coarse:
+    """A model that confirms on rounded logits: what looked like a success may be refused."""
+
+    def __init__(self, model, quantum):
+        self._model, self._quantum = model, quantum
+
+    def __getattr__(self, name):
+        return getattr(self._model, name)
+
+    def confirm(self, x):
+        logits = np.round(self._model.confirm(x).logits / self._quantum) * self._quantum
+        return Confirmed(logits.argmax(axis=-1), logits)
+
+
+def run(robust, pixels, eps, lanes=1, *, quantum=0.0):
     model, images = robust
-    engine = Engine(model, batch_size=32, pixels=pixels, seed=0, lanes=lanes)
+    engine = Engine(
+        Coarse(model, quantum) if quantum else model,
+        batch_size=32,
+        pixels=pixels,
+        seed=0,
+        lanes=lanes,
+    )
     labels = model.confirm(images / np.float32(255)).prediction
     subjects = [
         Subject(str(i), image, int(label), f"content {i}", eps)
@@ -51,6 +73,16 @@ def test_dividing_saves_steps_and_changes_nothing(monkeypatch, robust, pixels, e
     assert len({outcome.success for outcome, _ in found.values()}) == 2
     monkeypatch.setattr(Slots, "divisible", lambda *_: None)
     assert run(robust, pixels, eps, lanes) == found
+
+
+def test_neither_where_a_success_is_not_confirmed(monkeypatch, robust):
+    again = []
+    begin = Lane._begin_again
+    monkeypatch.setattr(Lane, "_begin_again", lambda *a: again.append(1) or begin(*a))
+    found = run(robust, "uint8", (0.13,), quantum=1.0)
+    assert again
+    monkeypatch.setattr(Slots, "divisible", lambda *_: None)
+    assert run(robust, "uint8", (0.13,), quantum=1.0) == found
 
 
 def attempt(score, *, found=False, success=False):
