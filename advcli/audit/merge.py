@@ -208,6 +208,7 @@ def _merged(
         },
         "findings": _once(found for run in runs for found in run["findings"]),
         "shrunk_from": sorted({rows for run in runs for rows in run.get("shrunk_from", ())}),
+        "starts": {key: value for run in runs for key, value in run.get("starts", {}).items()},
         "timings": timings,
         "judged_on": waivers.today().isoformat(),
         "provenance": first["provenance"]

@@ -23,6 +23,7 @@ from advcli.audit.plan import AuditConfig, Phase, Target, pick_target
 from advcli.audit.probed import key_of
 from advcli.audit.probes import probe
 from advcli.audit.soundness import finding
+from advcli.audit.starts import Starts
 from advcli.engine.fitted import judge
 from advcli.engine.jobs import Outcome, Subject
 from advcli.engine.run import Engine
@@ -49,6 +50,7 @@ class Worker:
         journal: Journal,
         ledger: Ledger,
         watcher: Watcher,
+        starts: Starts,
         keeper: Keeper | None = None,
     ) -> None:
         self._config = config
@@ -66,7 +68,7 @@ class Worker:
         self._seen: list[str] = []
         self._resized = 0
         self._resized_example: dict[str, Any] | None = None
-        self._starts: dict[int, np.ndarray | None] = {}
+        self._starts = starts
         self._fitter = Fitter(config, engine, stream, directory, ledger, watcher)
         self.timings: dict[str, dict[str, float]] = {}
 
@@ -249,16 +251,8 @@ class Worker:
                 sha256=sha256,
                 eps=todo[path],
                 target=clean.target,
-                start=self._start(clean.target) if phase.attack.wants_start else None,
+                start=self._starts.of(clean.target) if phase.attack.wants_start else None,
             )
-
-    def _start(self, target: int | None) -> np.ndarray | None:
-        """The first image that the model puts into the target class, if there is one."""
-        if target is not None and target not in self._starts:
-            paths = (i for i, clean in self._ledger.evaluated() if clean.prediction == target)
-            found = next(iter(self._stream.subset({min(paths, default="")})), None)
-            self._starts[target] = None if found is None else found.pixels
-        return None if target is None else self._starts[target]
 
     def _take(self, phase: Phase, outcome: Outcome, writer: ImageWriter) -> None:
         line = outcome_line(phase, outcome)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -14,6 +15,7 @@ from advcli.audit.lines import Line
 from advcli.audit.natural import NaturalPhase, transformer_of
 from advcli.audit.plan import AuditConfig, Phase
 from advcli.audit.setup import Bench, stream_of
+from advcli.audit.starts import Starts
 from advcli.engine.fitted import judge
 from advcli.engine.jobs import Outcome, Subject
 from advcli.engine.run import Engine
@@ -31,8 +33,10 @@ def replayed(
     phases: Sequence[Phase],
     images: Sequence[str],
     batch_size: int,
+    known_starts: dict[str, Any],
 ) -> Iterator[tuple[Phase, Line, Outcome]]:
-    """Every answer that the journal has on these images, beside a new one.
+    """Every answer that the journal has on these images, beside a new one; `known_starts` as in
+    run.json.
 
     Answers that were copied from a smaller eps are left out: they were never run.
     """
@@ -47,6 +51,7 @@ def replayed(
         seed=config.seed,
         surrogate=None if bench.surrogate is None else bench.surrogate.classifier,
     )
+    starts = Starts(stream, engine.predict, known_starts)
     for phase in phases:
         asked = {
             f"{line['image']}\0{line['eps']}": line
@@ -55,7 +60,8 @@ def replayed(
             for line in lines[image]
             if (line["attack"], line["norm"]) == phase.key and line["forwards"] > 0
         }
-        subjects = [_subject(key, line, ledger, pixels) for key, line in asked.items()]
+        wanted = starts if phase.attack.wants_start else None
+        subjects = [_subject(key, line, ledger, pixels, wanted) for key, line in asked.items()]
         if subjects:
             for outcome in _outcomes(directory, engine, phase, subjects):
                 yield phase, asked[outcome.key], outcome
@@ -120,7 +126,13 @@ def replayed_natural(
             yield phase, asked[outcome.key, kind, severity], outcome
 
 
-def _subject(key: str, line: Line, ledger: Ledger, pixels: Mapping[str, np.ndarray]) -> Subject:
+def _subject(
+    key: str,
+    line: Line,
+    ledger: Ledger,
+    pixels: Mapping[str, np.ndarray],
+    starts: Starts | None,
+) -> Subject:
     clean = ledger.clean[line["image"]]
     return Subject(
         key=key,
@@ -129,4 +141,5 @@ def _subject(key: str, line: Line, ledger: Ledger, pixels: Mapping[str, np.ndarr
         sha256=clean.sha256 or "",
         eps=() if line["eps"] is None else (line["eps"],),
         target=clean.target,
+        start=None if starts is None else starts.of(clean.target),
     )

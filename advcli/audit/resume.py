@@ -160,6 +160,7 @@ def continued(run: dict[str, Any], earlier: dict[str, Any]) -> dict[str, Any]:
         ],
         "probes": earlier.get("probes", {}),
         "shrunk_from": earlier.get("shrunk_from", []),
+        "starts": earlier.get("starts", {}),
         "config_file": run["config_file"] or earlier.get("config_file"),
         "timings": earlier["timings"],
         "provenance": run["provenance"] | {"started": earlier["provenance"]["started"]},

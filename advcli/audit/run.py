@@ -56,6 +56,7 @@ from advcli.audit.shards import check_divisible, listing
 from advcli.audit.shrinking import Shrinking
 from advcli.audit.side import ImageKey, Side, keys_of
 from advcli.audit.soundness import BUDGET, PRESET, finding
+from advcli.audit.starts import Starts
 from advcli.audit.summary import SCHEMA_VERSION, missing, summarise
 from advcli.engine.run import Engine, auto_lanes
 from advcli.errors import ModelError, NoVerdictError, RunError, UsageError
@@ -281,6 +282,7 @@ def _work(
         if fresh:
             directory.write_run(run)
         engine.on_shrink = Shrinking(engine, run, directory, watcher)
+        starts = Starts(stream, engine.predict, run.setdefault("starts", {}))
         waiting = set() if deadline is None else _waiting(plan, ledger)
         for part in [stream] if deadline is None else stream.blocks(BLOCK):
             # the first block is a sample like any other
@@ -292,7 +294,7 @@ def _work(
             paths = {ref.path for ref in part.folder.refs}
             answered = paths <= ledger.clean.keys() and paths.isdisjoint(waiting)
             told = watcher if deadline is None or answered else deadline
-            worker = Worker(config, engine, part, directory, journal, ledger, told, keeper)
+            worker = Worker(config, engine, part, directory, journal, ledger, told, starts, keeper)
             try:
                 go_through(worker)
             except TimeIsUpError:

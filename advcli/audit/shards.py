@@ -44,12 +44,6 @@ def check_divisible(config: AuditConfig, phases: Sequence[Phase], images: int) -
                 f"{option}: '{phase.attack.name}' learns from the whole folder, not from parts",
                 f"run it without {option.split(' ')[0]}",
             )
-        if config.targeted is not None and phase.attack.wants_start:
-            raise UsageError(
-                f"{option}: '{phase.attack.name}' with --targeted starts from another image of the "
-                "folder, which a part may lack",
-                f"run it without {option.split(' ')[0]}",
-            )
     if not shard.share(min(images, config.limit or images)):
         raise UsageError(
             f"{option}: no image is left for this part",

@@ -311,7 +311,11 @@ class _Checker:
         for turn, batch_size in enumerate((self._bench.batch_size, *run.get("shrunk_from", ()))):
             left = {image for image, *_ in unlike}
             asked = [image for image in images if not turn or image in left]
-            answers = replayed(self._directory, *known, phases, asked, batch_size) if asked else ()
+            answers = (
+                replayed(self._directory, *known, phases, asked, batch_size, run.get("starts", {}))
+                if asked
+                else ()
+            )
             for phase, line, outcome in answers:
                 key = line["image"], phase.key, line["eps"]
                 if turn and key not in unlike:

@@ -40,13 +40,23 @@ class Shard:
 WHOLE = Shard(1, 1)
 
 
-def select(folder: ImageFolder, limit: int | None, seed: int) -> tuple[ImageRef, ...]:
+def select(
+    folder: ImageFolder, limit: int | None, seed: int, shard: Shard = WHOLE
+) -> tuple[ImageRef, ...]:
     """The images in the order in which a run takes them until it has `limit` that decode.
 
     Without a limit: the folder's own order. With one: by hash, all of them, so that the caller
-    can pass over those that do not decode. Reads every file once (4 at a time, piecewise).
+    can pass over those that do not decode. A shard is dealt by hash in any case, so that it is the
+    same part with and without a limit or a time budget. Where a hash decides, every file is read
+    once (4 at a time, piecewise).
     """
-    return folder.refs if limit is None else hash_order(folder.root, folder.refs, seed)
+    if limit is None and shard is WHOLE:
+        return folder.refs
+    dealt = shard.of(hash_order(folder.root, folder.refs, seed))
+    if limit is not None:
+        return dealt
+    here = frozenset(dealt)
+    return tuple(ref for ref in folder.refs if ref in here)
 
 
 def hash_order(root: Path, refs: Iterable[ImageRef], seed: int) -> tuple[ImageRef, ...]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import deque
-from collections.abc import Collection, Generator
+from collections.abc import Collection, Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -123,8 +123,19 @@ class ImageStream:
 
     def _order(self) -> tuple[ImageRef, ...]:
         if self._refs is None:
-            self._refs = self.shard.of(select(self.folder, self.limit, self.seed))
+            self._refs = select(self.folder, self.limit, self.seed, self.shard)
         return self._refs
+
+    def over(self, refs: Sequence[ImageRef]) -> ImageStream:
+        """These images of the folder, made model-sized in the same way."""
+        return ImageStream(
+            replace(self.folder, refs=tuple(refs)),
+            self.shape,
+            resize=self._resize,
+            resample=self._resample,
+            exif=self._exif,
+            threads=self._threads,
+        )
 
     def blocks(self, size: int) -> Generator[ImageStream, None, None]:
         """The same images in the seeded order, `size` at a time: each block, and any number of
@@ -134,14 +145,7 @@ class ImageStream:
         while start < len(refs) and (left is None or left > 0):
             chosen = refs[start : start + (size if left is None else min(size, left))]
             start += len(chosen)
-            block = ImageStream(
-                replace(self.folder, refs=chosen),
-                self.shape,
-                resize=self._resize,
-                resample=self._resample,
-                exif=self._exif,
-                threads=self._threads,
-            )
+            block = self.over(chosen)
             yield block
             if left is not None:
                 left -= block.decoded

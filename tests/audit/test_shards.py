@@ -408,8 +408,6 @@ def test_no_block_in_time_is_no_verdict(tmp_path: Path) -> None:
 def test_what_learns_from_the_whole_folder_has_no_parts(option: dict[str, Any]) -> None:
     with pytest.raises(UsageError, match="learns from the whole folder"):
         execute(config(attacks=("universal",), **option), Watcher())
-    with pytest.raises(UsageError, match="starts from another image"):
-        execute(config(attacks=("hopskipjump",), targeted="3", **option), Watcher())
 
 
 def test_a_part_without_images_is_refused() -> None:

@@ -17,7 +17,7 @@ from PIL import Image
 from advcli.images import stream as module
 from advcli.images.decode import decode
 from advcli.images.folder import ImageFolder, open_folder
-from advcli.images.sample import hash_order, select
+from advcli.images.sample import Shard, hash_order, select
 from advcli.images.stream import ImageStream, LoadedImage, pixel_hash
 
 SHAPE = (4, 4, 3)
@@ -314,3 +314,17 @@ def test_threads_and_cache_do_not_show(shared: ImageFolder, workers: int, cache:
     plain = [(i.ref, i.sha256, i.error) for i in ImageStream(shared, SHAPE, threads=1)]
     other = ImageStream(shared, SHAPE, threads=workers, cache_bytes=cache)
     assert [(i.ref, i.sha256, i.error) for i in other] == plain
+
+
+def test_a_shard_is_the_same_part_whatever_else_is_asked(tmp_path: Path) -> None:
+    folder = make(tmp_path, 20)
+    for number in (1, 2, 3):
+        shard = Shard(number, 3)
+        plain = paths(iter(ImageStream(folder, SHAPE, shard=shard)))
+        assert plain == sorted(plain)  # the folder's order
+        limited = paths(iter(ImageStream(folder, SHAPE, shard=shard, limit=20)))
+        blocks = ImageStream(folder, SHAPE, shard=shard).blocks(3)
+        dealt = [path for block in blocks for path in paths(iter(block))]
+        assert sorted(limited) == sorted(dealt) == plain
+        few = paths(iter(ImageStream(folder, SHAPE, shard=shard, limit=9)))
+        assert few == limited[:3]
