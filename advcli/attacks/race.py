@@ -22,7 +22,7 @@ at every class finds, so that the preset `audit` goes on with `apgd-t` there.
 Misleads: where the gradient is noise there is nothing to choose by, and an image is given up after
 the second round; some queries of `square` afterwards, as in the preset `audit`, see that.
 
-Cost: at most 2·`targets` + 20 + 3.2·`steps` gradients per image and eps; 36
+Cost: at most 2·`targets` + 21 + 3.2·`steps` gradients per image and eps; 36
 where it gives up early, on the sample models 50 to 170 on average where it fails.
 
 After Croce & Hein, 2003.01690 (an ascent for each target), and Melamed et al., 2407.02240 (which

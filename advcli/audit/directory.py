@@ -6,6 +6,7 @@ import contextlib
 import json
 import shutil
 from collections.abc import Iterator, Mapping
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from advcli.audit.summary import SCHEMA_VERSION
 from advcli.errors import RunError
 from advcli.images.naming import output_path
 from advcli.images.text import printable
-from advcli.images.writer import write_bytes
+from advcli.images.writer import DRAFT, write_bytes
 from advcli.threats.budget import format_eps
 
 __all__ = ["CLEAN", "RunDirectory", "attack_folder", "budget_folder"]
@@ -64,7 +65,8 @@ class RunDirectory:
                 f"{shown}: holds a run already", "go on with --resume, or give another --out"
             )
         if self.root.is_dir() and not self.holds_run:
-            other = sorted(path.name for path in self.root.iterdir() if path.name != _LOCK)
+            names = sorted(path.name for path in self.root.iterdir())
+            other = [name for name in names if name != _LOCK and not fnmatch(name, DRAFT)]
             if other:
                 raise RunError(
                     f"{shown}: holds no run, but other files ({printable(other[0], 40)})",

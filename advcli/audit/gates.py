@@ -12,6 +12,7 @@ class:cat=30     the lowest worst case of one class
 from __future__ import annotations
 
 import datetime
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -36,6 +37,9 @@ __all__ = [
     "parse_gate",
     "parse_points",
 ]
+
+# no exponent: Fraction would write out what 1e-30000000 is
+_PERCENT = re.compile(r"[+-]?([0-9]{1,9}(\.[0-9]{0,20})?|\.[0-9]{1,20})\s*%?")
 
 Kind = Literal["worst", "clean", "attack", "norm", "class"]
 _HOW = (
@@ -94,11 +98,10 @@ def parse_gate(text: str) -> Gate:
 
 
 def _threshold(percent: str, text: str) -> float:
-    try:
-        exact = Fraction(percent.strip().removesuffix("%"))
-        value = float(exact)
-    except (ValueError, ZeroDivisionError, OverflowError):
-        raise UsageError(f"--fail-under {text}: '{percent}' is no percentage", _HOW) from None
+    if _PERCENT.fullmatch(percent.strip()) is None:
+        raise UsageError(f"--fail-under {text}: '{percent}' is no percentage", _HOW)
+    exact = Fraction(percent.strip().removesuffix("%"))
+    value = float(exact)
     if 0 < value < 1 and not percent.strip().endswith("%"):
         raise UsageError(
             f"--fail-under {text}: {value:g} could mean {value:g} % or {100 * value:g} %",

@@ -128,7 +128,9 @@ def _check_alike(shards: Sequence[RunDirectory], runs: Sequence[dict[str, Any]])
     """Raises RunError where a shard was computed in another way than the first one."""
     first = runs[0]
     for directory, run in zip(shards[1:], runs[1:], strict=True):
-        unlike = different(run["identity"], first["identity"], leaving_out=("shard",))
+        unlike = different(run["identity"], first["identity"], leaving_out=("shard", "batch_size"))
+        if _rows_asked(run) != _rows_asked(first):
+            unlike.append(f"batch_size is {_rows_asked(first)} there, {_rows_asked(run)} now")
         unlike += [
             f"{name} differ" for name in ("phases", "natural") if run.get(name) != first.get(name)
         ]
@@ -145,6 +147,11 @@ def _check_alike(shards: Sequence[RunDirectory], runs: Sequence[dict[str, Any]])
                 + "; ".join(unlike),
                 "run all shards with the same options, on the same images",
             )
+
+
+def _rows_asked(run: dict[str, Any]) -> int:
+    """The batch size that a run began with, before memory ran out."""
+    return int([*run.get("shrunk_from", ()), run["identity"]["batch_size"]][0])
 
 
 def _check_coverage(
@@ -207,7 +214,15 @@ def _merged(
             else None,
         },
         "findings": _once(found for run in runs for found in run["findings"]),
-        "shrunk_from": sorted({rows for run in runs for rows in run.get("shrunk_from", ())}),
+        # every size that may have given an answer; a replay tries them all
+        "shrunk_from": sorted(
+            {
+                rows
+                for run in runs
+                for rows in (*run.get("shrunk_from", ()), run["identity"]["batch_size"])
+            }
+            - {first["identity"]["batch_size"]}
+        ),
         "starts": {key: value for run in runs for key, value in run.get("starts", {}).items()},
         "timings": timings,
         "judged_on": waivers.today().isoformat(),

@@ -278,9 +278,9 @@ def _work(
             journal.sync()
             directory.write_run(run)
 
+    if fresh:  # first of all: a folder with a journal alone is no run to go on with
+        directory.write_run(run)
     with directory.journal() as journal:
-        if fresh:
-            directory.write_run(run)
         engine.on_shrink = Shrinking(engine, run, directory, watcher)
         starts = Starts(stream, engine.predict, run.setdefault("starts", {}))
         waiting = set() if deadline is None else _waiting(plan, ledger)

@@ -25,7 +25,9 @@ from advcli.errors import AdvcliError, NoVerdictError
 from advcli.images.decode import ImageReadError
 from advcli.images.text import printable
 
-__all__ = ["ImageWriter", "read_back", "write_bytes", "write_npy", "write_png"]
+__all__ = ["DRAFT", "ImageWriter", "read_back", "write_bytes", "write_npy", "write_png"]
+
+DRAFT = ".advcli-*.tmp"  # a file that is being written; a kill may leave one behind
 
 Pixels = NDArray[np.uint8] | NDArray[np.float32]
 
@@ -82,7 +84,7 @@ def read_back(path: Path) -> Pixels:
 
 def write_bytes(path: Path, data: bytes) -> str:
     """Writes a file in one step (temporary file beside it, fsync, rename); returns its SHA-256."""
-    temporary = path.parent / f".advcli-{secrets.token_hex(8)}.tmp"
+    temporary = path.parent / DRAFT.replace("*", secrets.token_hex(8))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:

@@ -102,13 +102,27 @@ def distance(value: float | None, norm: str | None) -> str:
 
 
 def verdict(summary: dict[str, Any]) -> str:
-    failed = {gate["gate"] for gate in summary["gates"] if gate["verdict"] == "fail"}
+    failed = {
+        gate["gate"]
+        for gate in summary["gates"]
+        if gate["verdict"] == "fail" and not accepted(gate)
+    }
     if summary["verdict"] == "fail" and failed == {GATE}:
         return "FAIL: the model got worse"
     waived = sum(map(accepted, summary["gates"]))
     if summary["verdict"] == "pass" and waived:
         return f"{_VERDICTS['pass']}, but for {waived} whose failure is waived"
     return _VERDICTS[summary["verdict"]]
+
+
+def doubts(summary: dict[str, Any]) -> str:
+    """Why a run ended without a verdict."""
+    details = [f["detail"] for f in summary["soundness"]["findings"] if f["verdict"] == "suspect"]
+    errors = summary["clean"]["errors"] + sum(
+        row["errors"] for row in (*summary["attacks"], *summary["natural"])
+    )
+    details += [f"{errors} error(s) on images"] if errors else []
+    return "; ".join(details) or verdict(summary)
 
 
 def waiver(gate: dict[str, Any]) -> str:

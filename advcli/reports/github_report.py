@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, Literal, NamedTuple
 
+from advcli.audit.waivers import accepted
 from advcli.images.text import printable
 from advcli.reports import figures, pairs
 
@@ -68,9 +69,13 @@ def render_comparison(found: dict[str, Any]) -> str:
 
 def _gates(found: dict[str, Any]) -> Iterator[_Note]:
     for gate in found["gates"]:
-        if gate["verdict"] in _LEVELS:
-            title = f"advcli: gate {figures.gate_name(gate)}: {gate['verdict']}"
-            yield _Note(_LEVELS[gate["verdict"]], title, figures.gate_text(gate))
+        waiver = figures.waiver(gate)
+        text = figures.gate_text(gate) + (f"; {waiver}" if waiver else "")
+        title = f"advcli: gate {figures.gate_name(gate)}: {gate['verdict']}"
+        if accepted(gate):
+            yield _Note("notice", f"{title}, waived", text)
+        elif gate["verdict"] in _LEVELS:
+            yield _Note(_LEVELS[gate["verdict"]], title, text)
 
 
 def _suspicions(summary: dict[str, Any]) -> Iterator[_Note]:

@@ -33,13 +33,14 @@ def render(summary: dict[str, Any]) -> str:
         elif figures.unsettled(gate):
             _problem(case, "error", "no verdict", measured)
         elif gate["verdict"] != "pass":
-            _problem(case, "error", "no verdict", f"{measured}; {_doubts(summary)}")
+            _problem(case, "error", "no verdict", f"{measured}; {figures.doubts(summary)}")
         elif waiver:
             ElementTree.SubElement(case, "system-out").text = printable(measured)
-    if not summary["gates"]:
+    silent = summary["exit_code"] == 3 and gates.find("*/error") is None
+    if silent or not summary["gates"]:
         case = _case(gates, "gates", "run")
-        if summary["exit_code"]:
-            _problem(case, "error", "no verdict", _doubts(summary))
+        if silent:
+            _problem(case, "error", "no verdict", figures.doubts(summary))
     for threat in summary["worst_case"]:
         name = figures.budget(threat["norm"], threat["eps"])
         suite = _suite(root, summary, name, 0.0)
@@ -90,10 +91,3 @@ def _case(suite: ElementTree.Element, group: str, name: str) -> ElementTree.Elem
 def _problem(case: ElementTree.Element, kind: str, what: str, detail: str) -> None:
     found = ElementTree.SubElement(case, kind, type=what, message=printable(detail))
     found.text = printable(detail)
-
-
-def _doubts(summary: dict[str, Any]) -> str:
-    details = [f["detail"] for f in summary["soundness"]["findings"] if f["verdict"] == "suspect"]
-    errors = summary["clean"]["errors"] + sum(row["errors"] for row in summary["attacks"])
-    details += [f"{errors} error(s) on images"] if errors else []
-    return "; ".join(details) or figures.verdict(summary)

@@ -58,7 +58,7 @@ def _result(summary: dict[str, Any], gate: dict[str, Any]) -> dict[str, Any]:
     if gate["gate"] == GATE or figures.unsettled(gate):
         text = f"{figures.gate_name(gate)}: {figures.gate_text(gate)}"
     if gate["verdict"] == "inconclusive" and not figures.unsettled(gate):
-        text += "; no verdict, as the figures are suspect or images ended in errors"
+        text += f"; no verdict: {figures.doubts(summary)}"
     waiver = figures.waiver(gate)
     text += f"; {waiver}" if waiver else ""
     suppression = {"kind": "external", "status": "accepted", "justification": printable(waiver)}

@@ -31,7 +31,23 @@ def test_what_gates_say(
 
 
 @pytest.mark.parametrize(
-    "text", ["0.4", "pgd=.5", "-1", "101", "forty", "", "nan", "inf", "linf=40", "@0.1=40", "=40=x"]
+    "text",
+    [
+        "1e-30000000",
+        "1/3",
+        "clean=4_0",
+        "0.4",
+        "pgd=.5",
+        "-1",
+        "101",
+        "forty",
+        "",
+        "nan",
+        "inf",
+        "linf=40",
+        "@0.1=40",
+        "=40=x",
+    ],
 )
 def test_what_is_no_gate(text: str) -> None:
     with pytest.raises(UsageError):

@@ -64,6 +64,8 @@ def test_a_run_directory_is_refused_for_what_it_holds(tmp_path: Path) -> None:
     RunDirectory(tmp_path / "new").check_usable(resume=False)
     (tmp_path / "empty").mkdir()
     RunDirectory(tmp_path / "empty").check_usable(resume=False)
+    (tmp_path / "empty" / ".advcli-0123456789abcdef.tmp").touch()  # of a run that was killed
+    RunDirectory(tmp_path / "empty").check_usable(resume=True)
     other = tmp_path / "other"
     other.mkdir()
     (other / "thesis.tex").touch()

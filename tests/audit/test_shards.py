@@ -149,6 +149,18 @@ def test_a_folder_that_is_not_covered_is_refused(parts: list[Path], tmp_path: Pa
         merge_runs(copies, tmp_path / "merged")
 
 
+def test_a_shard_that_ran_out_of_memory_belongs_to_the_others(
+    parts: list[Path], tmp_path: Path
+) -> None:
+    """What batch sizes answered in any shard is told to a replay."""
+    shrunk = lambda run: changed("identity", batch_size=4)(run) | {"shrunk_from": [8]}  # noqa: E731
+    merge_runs(edited(parts, tmp_path / "a", "run.json", shrunk), tmp_path / "merged")
+    assert RunDirectory(tmp_path / "merged").read_run()["shrunk_from"] == [4]
+    begun = lambda run: changed("identity", batch_size=8)(run) | {"shrunk_from": [16]}  # noqa: E731
+    with pytest.raises(RunError, match="batch_size is 8 there, 16 now"):
+        merge_runs(edited(parts, tmp_path / "b", "run.json", begun), tmp_path / "refused")
+
+
 def test_missing_unfinished_and_repeated_shards_are_refused(
     parts: list[Path], tmp_path: Path
 ) -> None:

@@ -9,8 +9,9 @@ from xml.etree import ElementTree
 
 import pytest
 
+from advcli.audit.drop import GATE
 from advcli.audit.summary import summarise
-from advcli.reports import files, terminal
+from advcli.reports import figures, files, terminal
 
 from ..audit.support import Ledger, answer, clean, phase, run_of
 
@@ -89,6 +90,35 @@ def test_sarif_suppresses_what_is_waived_and_nothing_else() -> None:
     assert result["suppressions"] == []
     assert "expired after 2027-03-31: ticket 123" in result["message"]["text"]
     assert json.loads(files.render(summary("unneeded"), "sarif"))["runs"][0]["results"] == []
+
+
+def test_github_is_told_of_a_waived_failure_and_not_alarmed() -> None:
+    for state, level in (("accepted", "notice"), ("expired", "error")):
+        (note,) = files.render(summary(state), "github").splitlines()
+        assert note.startswith(f"::{level} title=")
+        assert note.endswith(f"{SAID[state]}: ticket 123")
+        assert ("fail, waived" in note.replace("%2C", ",")) == (state == "accepted")
+
+
+def without_verdict() -> dict[str, Any]:
+    """A run whose only gate is waived, and that was stopped."""
+    found = {"check": "unfinished", "verdict": "suspect", "detail": "stopped halfway"}
+    ended = summary("accepted") | {"verdict": "inconclusive", "exit_code": 3}
+    return ended | {"soundness": {"verdict": "suspect", "findings": [found]}}
+
+
+def test_junit_is_not_green_without_a_verdict() -> None:
+    suite = ElementTree.fromstring(files.render(without_verdict(), "junit"))[0]
+    assert (suite.get("skipped"), suite.get("errors")) == ("1", "1")
+    (error,) = suite.iter("error")
+    assert error.get("message") == "stopped halfway"
+
+
+def test_a_waived_failure_is_not_why_a_run_failed() -> None:
+    found = summary("accepted")
+    drop = {"gate": GATE, "verdict": "fail", "threshold": 0.0, "value": -0.1}
+    found |= {"verdict": "fail", "gates": [*found["gates"], drop]}
+    assert figures.verdict(found) == "FAIL: the model got worse"
 
 
 def test_a_hostile_reason_stays_text() -> None:
