@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 
 
 def main() -> None:
     """The console script."""
+    gc.set_threshold(700, 10, 100)  # else TensorFlow's import and tracing take 0.7 s more
     try:
         from advcli.cli.exits import run
     except ImportError as error:  # Python's own exit code 1 would read as a failed gate

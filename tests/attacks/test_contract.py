@@ -239,7 +239,7 @@ def test_targeted_success_is_the_target_class(name):
 
 
 # of every way to be built; compiling takes so long that the others wait for `-m slow`
-XLA = ("pgd", "cw", "square", "sparse-rs", "hopskipjump")
+XLA = ("pgd", "square", "hopskipjump")
 
 
 @pytest.mark.parametrize(

@@ -124,7 +124,7 @@ def test_an_image_without_a_start_costs_only_itself(name):
     assert lost.forwards == parse_spec(name).attack.starts + 1  # and one to confirm
 
 
-@pytest.mark.parametrize("pixels", ["float", "uint8"])
+@pytest.mark.parametrize("pixels", [pytest.param("float", marks=pytest.mark.slow), "uint8"])
 @pytest.mark.parametrize(
     ("spec", "budgets", "unused", "most"),
     [

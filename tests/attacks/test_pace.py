@@ -83,7 +83,7 @@ def both(robust, name, *specs, norm="linf", eps=(EPS,), targets=None):
         ("apgd", "scouts=0", "linf", EPS, 0.65),
         ("apgd-t", "targets=4", "linf", EPS, 0.65),
         ("square", "steps=1000", "linf", EPS, 0.6),
-        ("apgd", "loss=dlr,restarts=2", "l2", 1.8, 0.65),
+        pytest.param("apgd", "loss=dlr,restarts=2", "l2", 1.8, 0.65, marks=pytest.mark.slow),
         ("apgd-t", "targets=2", "l1", 9.0, 0.9),
     ],
 )

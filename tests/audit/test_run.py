@@ -140,7 +140,7 @@ def test_fooled_at_one_eps_is_fooled_at_the_larger(whole: tuple[Path, dict[str, 
         assert large[key]["file"] == line["file"]
 
 
-@pytest.mark.parametrize("after", [3, 30, 60])
+@pytest.mark.parametrize("after", [3, 60])
 def test_a_resumed_run_gives_the_same_summary(
     whole: tuple[Path, dict[str, Any]], tmp_path: Path, after: int
 ) -> None:
@@ -193,8 +193,8 @@ def test_a_limit_can_grow_and_shrink(whole: tuple[Path, dict[str, Any]], tmp_pat
         asked = config(limit=limit)
         summary = execute(asked, Watcher(), out=root, resume=True, given=given).summary
         assert summary["images"]["evaluated"] == limit
-        fresh = execute(config(command="evaluate", limit=limit), Watcher()).summary
-        assert [r["robust"] for r in summary["attacks"]] == [r["robust"] for r in fresh["attacks"]]
+    fresh = execute(config(command="evaluate", limit=limit), Watcher()).summary
+    assert [r["robust"] for r in summary["attacks"]] == [r["robust"] for r in fresh["attacks"]]
 
 
 @pytest.mark.parametrize(

@@ -73,9 +73,10 @@ def test_as_strong_as_the_published(kind, constants):
     """The same images, corrupted by the original code elsewhere (corruption_figures.json)."""
     entry = FIGURES[constants]
     pictures = signs(entry["size"], entry["step"])
-    draws = 1 if kind in FIXED else 3 if constants == "cifar" else 6 if kind == "frost" else 1
+    draws = 1 if kind in FIXED else 3 if constants == "cifar" else 4 if kind == "frost" else 1
     near = tolerance(kind, constants)
-    for severity in SEVERITIES:
+    # a pane takes a quarter of a second to draw, and is mixed in at different strengths
+    for severity in SEVERITIES[::2] if kind == "frost" else SEVERITIES:
         expected = entry["figures"][kind][severity - 1]
         pairs = [
             (image, corrupt(image, kind, severity, rng(i, draw), constants))
