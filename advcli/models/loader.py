@@ -225,7 +225,9 @@ def _from_config(header: Header, config: dict[str, Any]) -> Any:
     import keras
 
     if header.kind == "keras":
-        return keras.models.model_from_json(json.dumps(config))
+        # how it was trained is no matter, and its optimizer's variables cannot be made here
+        plain = {key: value for key, value in config.items() if key != "compile_config"}
+        return keras.models.model_from_json(json.dumps(plain))
     if config["class_name"] == "Sequential":
         return keras.Sequential.from_config(config["config"])
     if config["class_name"] in ("Functional", "Model"):

@@ -1,6 +1,8 @@
 """Files under wrong names, big weights, both compile paths, and what Keras itself refuses."""
 
+import json
 import shutil
+import zipfile
 
 import numpy as np
 import pytest
@@ -28,6 +30,25 @@ def test_the_name_does_not_matter(tmp_path, extension, name):
     assert loaded.header.kind == extension
     x = random_pixels(2, SHAPE)
     np.testing.assert_array_equal(np.asarray(loaded.model(x)), np.asarray(model(x)))
+
+
+@pytest.mark.parametrize("extra", [{}, {"jit_compile": True, "is_legacy_optimizer": False}])
+def test_how_an_archive_was_trained_is_no_matter(tmp_path, extra):
+    """The second: what Keras 2.14 and 2.15 wrote of an optimizer."""
+    model = small_cnn()
+    model.compile("adam", "sparse_categorical_crossentropy")
+    x = random_pixels(4, SHAPE)
+    model.fit(x, np.zeros(4, np.int32), verbose=0)
+    path = saved(model, tmp_path / "m.keras")
+    with zipfile.ZipFile(path) as archive:
+        files = {name: archive.read(name) for name in archive.namelist()}
+    config = json.loads(files["config.json"])
+    config["compile_config"]["optimizer"]["config"] |= extra
+    files["config.json"] = json.dumps(config).encode()
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, data in files.items():
+            archive.writestr(name, data)
+    np.testing.assert_array_equal(np.asarray(load(path).model(x)), np.asarray(model(x)))
 
 
 def test_a_keras_archive_is_normalised_too(tmp_path):
