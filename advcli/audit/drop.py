@@ -9,13 +9,15 @@ from typing import Any
 from advcli.audit.deciding import Figure, decide
 from advcli.audit.statistics import paired_images_to_settle
 
-__all__ = ["GATE", "drop_gate"]
+__all__ = ["GATE", "UNPAIRED", "drop_gate"]
 
 GATE = "baseline"
+UNPAIRED = "few images in both"
 
 
 def drop_gate(
     rows: Sequence[Mapping[str, Any]],
+    images: Mapping[str, int],
     points: float,
     *,
     confident: bool,
@@ -23,16 +25,23 @@ def drop_gate(
     errors: bool = False,
 ) -> dict[str, Any]:
     """The row of a gate on the largest drop: `value` is the difference, `threshold` what it may
-    be at least, both as fractions. `suspect`: the new run, whose accuracy may be too high."""
+    be at least, both as fractions. `images` is a comparison's: where less than half of the smaller
+    run is in both, a drop could pass unseen, and nothing does. `suspect`: the new run, whose
+    accuracy may be too high.
+    """
     judged = [row for row in rows if row["gated"]]
     threshold = -float(Fraction(str(points)) / 100) or 0.0  # rounded once, as the difference is
-    return {"gate": GATE, "threshold": threshold} | decide(
+    row = {"gate": GATE, "threshold": threshold} | decide(
         [_figure(row) for row in judged if row["paired"]],
         threshold,
         confident=confident,
         suspect=suspect,
         errors=errors or any(row["errors"] for row in judged),
     )
+    few = images["paired"] < min(images["only_base"], images["only_new"])
+    if row["verdict"] == "pass" and few:
+        row |= {"verdict": "inconclusive", "doubt": UNPAIRED}
+    return row
 
 
 def _figure(row: Mapping[str, Any]) -> Figure:

@@ -75,10 +75,10 @@ def gates_of(fail_under: Iterable[str], stated: Iterable[Any] = ()) -> list[Gate
 
 def parse_gate(text: str) -> Gate:
     """Raises UsageError for what is no gate, or could be meant in two ways."""
-    scope, _, percent = text.strip().rpartition("=")
+    scope, scoped, percent = text.strip().rpartition("=")
     threshold = _threshold(percent, text)
     scope = scope.strip()
-    if not scope:
+    if not scoped:
         return Gate(text, "worst", threshold)
     if scope == "clean":
         return Gate(text, "clean", threshold)
@@ -169,7 +169,8 @@ def check_planned(
                         *(_planned(phase) for phase in phases),
                         *(f"{threat.spec}, a natural threat" for threat in threats),
                     ]
-                ),
+                )
+                + "; a gate without a scope is on every worst case",
             )
 
 
@@ -227,7 +228,12 @@ def judge(
     if baseline is not None:
         drop = max_drop or 0.0
         row = drop_gate(
-            baseline["threats"], drop, confident=confident, suspect=suspect, errors=errors
+            baseline["threats"],
+            baseline["images"],
+            drop,
+            confident=confident,
+            suspect=suspect,
+            errors=errors,
         )
         rows.append(row | {"waiver": None})
     return {"gates": rows} | concluded(rows, errors=errors, exit_zero=exit_zero)

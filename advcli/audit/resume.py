@@ -6,8 +6,10 @@ from collections.abc import Collection
 from typing import Any
 
 from advcli.audit.plan import AuditConfig, Phase, draft_phases, merge
+from advcli.audit.shards import listing
 from advcli.audit.soundness import BUDGET, PRESET
 from advcli.errors import RunError
+from advcli.images.folder import ImageFolder
 
 __all__ = [
     "changed_options",
@@ -19,6 +21,7 @@ __all__ = [
     "different",
     "merged_config",
     "merged_phases",
+    "sample_notes",
 ]
 
 # Said anew each time: where the files are, where to compute, and permission to run foreign code.
@@ -108,6 +111,28 @@ def check_path(config: AuditConfig, earlier: dict[str, Any]) -> None:
             f"the run in --out differs: --compile is {before} there, {config.compile} now",
             "give another --out, or leave --compile away",
         )
+
+
+def sample_notes(
+    config: AuditConfig, given: Collection[str], folder: ImageFolder, earlier: dict[str, Any]
+) -> list[str]:
+    """What a reader must know where the figures will be about other images than the run's."""
+    notes = []
+    before, count = earlier["images"], len(folder.refs)
+    if listing(ref.path for ref in folder.refs) != before["listing"]:
+        notes.append(
+            f"the folder's images are not those that the run began with: {before['count']} there, "
+            f"{count} now"
+        )
+    old, new = earlier["config"]["limit"], config.limit
+    if new != old:
+        notes.append(
+            f"--limit is {new or 'none'} now, and was {old or 'none'}: the figures are about the "
+            "images of now"
+        )
+    elif new is not None and "limit" not in given and new < count:
+        notes.append(f"--limit {new} is kept from the run; the folder has {count} images")
+    return notes
 
 
 def continued_rows(config: AuditConfig, earlier: dict[str, Any]) -> int | None:

@@ -288,8 +288,7 @@ def build(
     if preprocessing is None:
         preprocessing, findings = _preprocessing(loaded, sample, "--preprocess")
     classifier = classifiers.build(loaded, preprocessing)
-    if not config.allow_chance:
-        _refuse_chance(classifier, sample, "the model", "--preprocess")
+    findings += _chance(config, classifier, sample, "the model", "--preprocess")
     surrogate = None
     if config.surrogate is not None:
         surrogate, found = _surrogate(config, classifier, sample, surrogate_preprocessing)
@@ -361,8 +360,7 @@ def _surrogate(
     if preprocessing is None:
         preprocessing, findings = _preprocessing(loaded, sample, "--surrogate-preprocess")
     classifier = classifiers.build(loaded, preprocessing)
-    if not config.allow_chance:
-        _refuse_chance(classifier, sample, "the surrogate", "--surrogate-preprocess")
+    findings += _chance(config, classifier, sample, "the surrogate", "--surrogate-preprocess")
     header = loaded.header
     return Surrogate(str(header.path), header.sha256, classifier, preprocessing), findings
 
@@ -424,20 +422,29 @@ def doubt(choice: PreprocessingChoice, option: str = "--preprocess") -> str:
     )
 
 
-def _refuse_chance(classifier: Classifier, sample: Sample, who: str, option: str) -> None:
+def _chance(
+    config: AuditConfig, classifier: Classifier, sample: Sample, who: str, option: str
+) -> list[dict[str, str]]:
+    """A note of a model that only guesses, where that is allowed; else raises UsageError."""
     from advcli.models.auto import near_chance
 
     if sample.labels is None:
-        return
+        return []
     prediction = classifier.confirm(sample.pixels.astype(np.float32) / np.float32(255)).prediction
     correct, total = int((prediction == sample.labels).sum()), len(prediction)
-    if near_chance(correct, total, classifier.class_count):
+    if not near_chance(correct, total, classifier.class_count):
+        return []
+    detail = (
+        f"{who} gets {correct} of {total} clean images right, no more than guessing "
+        f"among {classifier.class_count} classes"
+    )
+    if not config.allow_chance:
         raise UsageError(
-            f"{who} gets {correct} of {total} clean images right, no more than guessing "
-            f"among {classifier.class_count} classes",
+            detail,
             f"check {option} and the order of the classes (--classes FILE; `advcli inspect` "
             "shows both), or go on with --allow-chance",
         )
+    return [soundness.finding("chance", "note", f"{detail} (--allow-chance)")]
 
 
 def _check_gradient(

@@ -428,7 +428,8 @@ def audit_options(function: F) -> F:
         click.option(
             "--dry-run",
             is_flag=True,
-            help="Only say what would be run, with how many model calls and seconds at most.",
+            help="Only say what would be run, with how many model calls at most, and seconds at "
+            "the pace just measured.",
         ),
         baseline_options,
         click.option(

@@ -74,7 +74,9 @@ def run_audit(ctx: click.Context, command: str, options: dict[str, Any]) -> int:
     if unappended:
         watcher.note(unappended)
     if result.directory is not None:
-        watcher.note(f"run kept in {result.directory}")
+        watcher.note(
+            f"run kept in {result.directory}; results.jsonl says what became of each image"
+        )
     emit(rendered(result.summary, options["output_format"], options["color"]))
     if unwritten is not None:
         raise unwritten

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from advcli.attacks.registry import attack_class
-from advcli.audit.drop import GATE
+from advcli.audit.drop import GATE, UNPAIRED
 from advcli.audit.waivers import accepted
 from advcli.images.text import printable
 from advcli.threats.budget import format_eps
@@ -101,6 +101,13 @@ def distance(value: float | None, norm: str | None) -> str:
     return f"{value:.3g}"
 
 
+def sampled(images: dict[str, Any]) -> str:
+    """`364 images`; `100 of 430 images` where not all of the folder's were to be in it."""
+    left = images["count"] - images["evaluated"] - len(images["skipped"])
+    of = f" of {images['count']}" if left > 0 else ""
+    return f"{images['evaluated']}{of} images"
+
+
 def verdict(summary: dict[str, Any]) -> str:
     failed = {
         gate["gate"]
@@ -159,7 +166,8 @@ def gate_text(gate: dict[str, Any]) -> str:
         wanted, sure = f"at least {asked} wanted", interval(gate["ci95"])
     if unsettled(gate):
         return f"{measured} (95 %: {sure}) against {asked}; {_enough(gate)}"
-    return f"{measured}{f' (95 %: {sure})' if drop else ''}, {wanted}"
+    few = "; too few images are in both runs" if gate.get("doubt") == UNPAIRED else ""
+    return f"{measured}{f' (95 %: {sure})' if drop else ''}, {wanted}{few}"
 
 
 def unsettled(gate: dict[str, Any]) -> bool:

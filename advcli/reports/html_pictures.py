@@ -67,8 +67,11 @@ def shots(summary: dict[str, Any], gallery: Sequence[Picture]) -> list[Shot]:
         for turn, image in enumerate(images[:_MOST]):
             mine = [picture for picture in own if picture.facts["image"] == image]
             groups = list(dict.fromkeys(picture.facts[group] for picture in mine))
-            chosen = groups[turn % len(groups)]
-            found.append(_telling([p for p in mine if p.facts[group] == chosen]))
+            turned = groups[turn % len(groups) :] + groups[: turn % len(groups)]
+            telling = [_telling([p for p in mine if p.facts[group] == g]) for g in turned]
+            # what broke it within a budget says more than what lies beyond all of them
+            told = [picture for picture in telling if not _beyond(picture.facts, summary)]
+            found.append((told or telling)[0])
     return [_shot(picture, summary) for picture in found]
 
 
@@ -128,14 +131,19 @@ def _outcome(facts: dict[str, Any], summary: dict[str, Any]) -> tuple[str, str]:
     """What became of the image, and the verdict that it is coloured as."""
     prediction = facts["adversarial_prediction"]
     lost = prediction is not None and prediction != facts["label"]
-    rows = (row for row in summary["attacks"] if row["norm"] == facts["norm"])
-    largest = max((row["eps"] for row in rows if row["eps"] is not None), default=math.inf)
-    far = facts["norm"] and facts["eps"] is None and (_distance(facts) or 0) > largest * _TOLERANCE
-    if lost and far:
+    if lost and _beyond(facts, summary):
         return "fooled, but beyond every eps", "note"
     if figures.target(summary) is not None and lost:
         return "target hit" if facts["success"] else "label lost, target missed", "fail"
     return ("fooled", "fail") if lost else ("withstood", "pass")
+
+
+def _beyond(facts: dict[str, Any], summary: dict[str, Any]) -> bool:
+    """Whether a smallest perturbation lies beyond every budget that was asked about."""
+    rows = (row for row in summary["attacks"] if row["norm"] == facts["norm"])
+    largest = max((row["eps"] for row in rows if row["eps"] is not None), default=math.inf)
+    smallest = facts["norm"] is not None and facts["eps"] is None
+    return smallest and (_distance(facts) or 0) > largest * _TOLERANCE
 
 
 def _answer(prediction: int | None, confidence: float | None, names: Sequence[str]) -> Said:

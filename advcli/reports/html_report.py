@@ -32,7 +32,7 @@ _WEAKEST = 15
 _TILES = 4
 _NAME_COLUMNS = 22
 _CLEAN = "none (clean)"
-_WORDS = {"pass": "PASS", "fail": "FAIL", "inconclusive": "INCONCLUSIVE", "none": "NO VERDICT"}
+_WORDS = {"pass": "PASS", "fail": "FAIL", "inconclusive": "INCONCLUSIVE", "none": "NO GATE"}
 
 
 def render(summary: dict[str, Any], gallery: Sequence[Picture] = ()) -> str:
@@ -114,6 +114,7 @@ def _name_width(names: Iterable[str]) -> str:
 def _facts(summary: dict[str, Any], read: Reader) -> dict[str, Any]:
     return {
         "evaluated": read.count("/images/evaluated"),
+        "of": figures.sampled(summary["images"]).partition(" ")[2],
         "classes": f"{len(summary['model']['classes']):,}",
         "preprocessing": summary["model"]["preprocessing"]["flag"],
         "pixels": summary["pixels"],

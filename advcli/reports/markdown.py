@@ -101,7 +101,7 @@ def _headline(summary: dict[str, Any]) -> Iterator[str]:
         f"Model {escaped(summary['model']['path'])} "
         f"(sha256 {summary['model']['sha256'][:12]}), preprocessing "
         f"{escaped(summary['model']['preprocessing']['flag'])}; "
-        f"{summary['images']['evaluated']} images"
+        f"{figures.sampled(summary['images'])}"
     )
 
 

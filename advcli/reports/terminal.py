@@ -83,7 +83,7 @@ def _heading(summary: dict[str, Any]) -> Text:
     skipped = f", {len(images['skipped'])} skipped" if images["skipped"] else ""
     return Text.assemble(
         (printable(model["path"], 60), "bold"),
-        f" on {images['evaluated']} images{skipped} of {printable(images['root'], 60)}"
+        f" on {figures.sampled(images)}{skipped} of {printable(images['root'], 60)}"
         f"{_aim(summary)}"
         f" (preprocessing: {model['preprocessing']['flag']}; pixels: {summary['pixels']})",
     )

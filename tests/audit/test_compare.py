@@ -15,6 +15,7 @@ from advcli.audit.natural import NaturalPhase
 from advcli.audit.side import Side
 from advcli.audit.statistics import mcnemar
 from advcli.errors import AdvcliError, RunError
+from advcli.reports import figures
 
 from .support import answer, clean, finished, phase
 
@@ -440,3 +441,18 @@ def test_a_suspect_run_does_not_pass(tmp_path: Path) -> None:
     worse["new"]["soundness"] = "suspect"
     assert with_gate(worse, 0.0, confident=False)["exit_code"] == 1
     assert with_gate(worse, None, confident=False)["exit_code"] == 0
+
+
+def test_few_shared_images_pass_no_gate(tmp_path: Path) -> None:
+    """Half of the smaller run is enough; whether a gate fails is not touched."""
+    found = pair(tmp_path, HALF, HALF)
+    shared = found["images"]["paired"]
+    for only, code in ((shared, 0), (shared + 1, 3)):
+        found["images"] |= {"only_base": only, "only_new": 10 * only}
+        gate = with_gate(found, 0.0, confident=False)
+        assert gate["exit_code"] == code
+        said = "too few images are in both runs" in figures.gate_text(gate["gates"][0])
+        assert said == (code == 3)
+    worse = pair(tmp_path / "2", STANDING, HALF)
+    worse["images"] |= {"only_base": 10 * shared, "only_new": 10 * shared}
+    assert with_gate(worse, 0.0, confident=False)["exit_code"] == 1

@@ -33,6 +33,7 @@ def test_what_gates_say(
 @pytest.mark.parametrize(
     "text",
     [
+        "=5",
         "1e-30000000",
         "1/3",
         "clean=4_0",

@@ -246,7 +246,7 @@ def test_the_verdict_is_said_in_words() -> None:
     for asked, word, kind in (
         (("1",), "PASS", "pass"),
         (("99",), "FAIL", "fail"),
-        ((), "NO VERDICT", "none"),
+        ((), "NO GATE", "none"),
     ):
         lines = [clean("a", 0, 0), answer("a", 0, success=False), clean("b", 0, 1)]
         page = Parsed(render(summary_of(lines, [phase()], fail_under=asked)))
@@ -511,6 +511,11 @@ def test_each_image_shows_the_smallest_budget_that_broke_it() -> None:
     far = picture("a", grey(1), grey(2), eps=None, attack="cw", distance=distance)
     (beyond,) = html_pictures.shots(rich(), [far])
     assert (beyond.outcome, beyond.status) == ("fooled, but beyond every eps", "note")
+    # of two norms, the one that broke it within a budget, whichever has its turn
+    near = picture("a", grey(1), grey(2), eps=0.1, attack="pgd", norm="l2")
+    for pair in ([far, near], [near, far]):
+        (shot,) = html_pictures.shots(rich(), pair)
+        assert (shot.threat, shot.outcome) == ("pgd, l2 0.1", "fooled")
 
 
 def test_a_run_without_pictures_says_how_to_have_them() -> None:
