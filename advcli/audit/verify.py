@@ -86,8 +86,14 @@ def verify(
     device: str = "auto",
     allow_unsafe: bool = False,
     custom_objects: tuple[str, ...] = (),
+    model: str | None = None,
+    images: str | None = None,
 ) -> Verification:
-    """Checks the run in `root`; raises an AdvcliError where it, or its model, cannot be read."""
+    """Checks the run in `root`; raises an AdvcliError where it, or its model, cannot be read.
+
+    `model`, `images`: where they are now, if not where they were. Both are held against the hashes
+    of the run.
+    """
     directory = RunDirectory(root)
     run = directory.read_run()
     config = _located(
@@ -101,6 +107,15 @@ def verify(
         ),
         run["provenance"].get("folder"),
     )
+    moved = {"model": model, "images": images}
+    config = config.model_copy(update={name: path for name, path in moved.items() if path})
+    for name in moved:
+        path = getattr(config, name)
+        if not Path(path).exists():
+            raise RunError(
+                f"{printable(path)}: of this path the run had its {name}, and nothing is there",
+                f"say where it is now: --{name} PATH",
+            )
     found = Verification()
     ledger = directory.ledger()
     _check_summary(directory, run, ledger, found)
@@ -131,8 +146,8 @@ def verify(
     checker = _Checker(directory, config, bench, ledger, found)
     checker.check_images()
     if replay:
-        images = [image for image in ledger.clean if image in checker.lines][:replay]
-        checker.replay(run, images)
+        again = [image for image in ledger.clean if image in checker.lines][:replay]
+        checker.replay(run, again)
     return found
 
 

@@ -97,7 +97,8 @@ def key_of(param: click.Parameter) -> str | None:
     if isinstance(param, click.Argument):
         return param.name if param.name in _ARGUMENTS else None
     name = next(opt[2:] for opt in param.opts if opt.startswith("--"))
-    return None if name in _NO_KEYS else name
+    # verify's --model and --images: where a run's files are now, no file knows
+    return None if name in _NO_KEYS or name in _ARGUMENTS else name
 
 
 def keys_of(name: str) -> dict[str, click.Parameter]:

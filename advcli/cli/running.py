@@ -173,7 +173,7 @@ def check_paths(model: str, images: str | None, surrogate: str | None = None) ->
 
     # os.path: a name that no file can have is no file, where Path raises
     if not os.path.exists(model):
-        raise ModelError(f"{printable(model)}: no such file", "check the path of MODEL")
+        raise ModelError(f"{printable(model)}: no such file", "check the path of the model")
     if surrogate is not None and not os.path.exists(surrogate):
         raise ModelError(f"{printable(surrogate)}: no such file", "check the path of --surrogate")
     if images is not None and not os.path.isdir(images):

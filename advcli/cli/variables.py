@@ -33,7 +33,7 @@ def unread_variables(ctx: click.Context) -> list[str]:
 
 def _variables(command: click.Command, ctx: click.Context) -> Iterator[str]:
     for param in command.get_params(ctx):
-        if isinstance(param, click.Option):
+        if isinstance(param, click.Option) and (param.envvar or param.allow_from_autoenv):
             yield str(param.envvar or f"{_PREFIX}{str(param.name).upper()}")
     if isinstance(command, click.Group):
         for name in command.list_commands(ctx):

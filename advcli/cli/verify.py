@@ -9,7 +9,13 @@ import click
 
 from advcli.cli.configured import Configured
 from advcli.cli.exits import emit
-from advcli.cli.options import EXAMPLES_SETTINGS, loading_options, printing_options, use_color
+from advcli.cli.options import (
+    EXAMPLES_SETTINGS,
+    FileName,
+    loading_options,
+    printing_options,
+    use_color,
+)
 
 __all__ = ["command"]
 
@@ -26,6 +32,20 @@ __all__ = ["command"]
     type=click.IntRange(min=1),
     metavar="N",
     help="Also run the attacks on N images again and compare bit for bit.",
+)
+@click.option(
+    "--model",
+    type=FileName(),
+    allow_from_autoenv=False,
+    metavar="FILE",
+    help="The run's model, where it is not where it was.",
+)
+@click.option(
+    "--images",
+    type=FileName(),
+    allow_from_autoenv=False,
+    metavar="DIR",
+    help="The run's images, where they are not where they were.",
 )
 @loading_options
 @printing_options("table", "json")
@@ -46,6 +66,8 @@ def command(run: Path, replay: int | None, **options: Any) -> int:
         device=options["device"],
         allow_unsafe=options["allow_unsafe_model"],
         custom_objects=options["custom_objects"],
+        model=options["model"],
+        images=options["images"],
     )
     if options["output_format"] == "json":
         from advcli.audit.journal import dumps

@@ -8,6 +8,7 @@ HDF5 structure was written here (`quarantine`).
 from __future__ import annotations
 
 import copy
+import errno
 import json
 import math
 import re
@@ -21,7 +22,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from advcli.errors import ModelError
+from advcli.errors import ModelError, NoVerdictError
 from advcli.lazy import tf
 from advcli.models import runtime
 from advcli.models.custom import under_all_names
@@ -54,6 +55,9 @@ _KERAS_ERRORS = (
     ArithmeticError,
     MemoryError,
 )
+
+
+_NO_ROOM = (errno.ENOSPC, errno.EFBIG)
 
 
 @dataclass(frozen=True)
@@ -138,6 +142,12 @@ def load_network(
             ):
                 rules = (*rules, "channels-first-bias")
         except (*_KERAS_ERRORS, tf.errors.OpError) as error:
+            if isinstance(error, OSError) and error.errno in _NO_ROOM:
+                raise NoVerdictError(
+                    f"{where}: no room for a temporary copy in {tempfile.gettempdir()}: "
+                    f"{error.strerror}",
+                    "make room there, or name another folder: TMPDIR=…",
+                ) from error
             raise ModelError(
                 f"{where}: Keras cannot load it: {first_line(error)}",
                 "a model of custom layers, or a damaged file; try to load it in Keras "

@@ -35,7 +35,7 @@ def sniff(path: Path) -> Kind:
             if _is_hdf5(path, head, size):
                 return "h5"
     except FileNotFoundError:
-        raise ModelError(f"{shown(path)}: no such file", "check the path of MODEL") from None
+        raise ModelError(f"{shown(path)}: no such file", "check the path of the model") from None
     except OSError as error:
         reason = error.strerror or str(error)
         raise ModelError(

@@ -190,8 +190,10 @@ def test_a_limit_can_grow_and_shrink(whole: tuple[Path, dict[str, Any]], tmp_pat
     shutil.copytree(whole[0], root)
     given = frozenset({"limit"})
     for limit in (30, 12):
+        watcher = Watcher()
         asked = config(limit=limit)
-        summary = execute(asked, Watcher(), out=root, resume=True, given=given).summary
+        summary = execute(asked, watcher, out=root, resume=True, given=given).summary
+        assert any(note.startswith(f"--limit is {limit} now, and was ") for note in watcher.notes)
         assert summary["images"]["evaluated"] == limit
     fresh = execute(config(command="evaluate", limit=limit), Watcher()).summary
     assert [r["robust"] for r in summary["attacks"]] == [r["robust"] for r in fresh["attacks"]]
@@ -410,6 +412,22 @@ class TestVerify:
         assert found.clean == 24
         assert found.files >= 80
         assert found.replayed >= 8
+
+    def test_a_run_whose_model_and_images_have_moved(self, run: Path) -> None:
+        directory = RunDirectory(run)
+        stored = directory.read_run()
+        stored["config"] |= {"model": "gone/model.h5", "images": "gone/images"}
+        directory.write_run(stored)
+        with pytest.raises(RunError, match=r"gone/model\.h5.*nothing is there") as refused:
+            verify(run)
+        assert refused.value.hint == "say where it is now: --model PATH"
+        model = str(SAMPLES / "robust.h5")
+        with pytest.raises(RunError, match="gone/images"):
+            verify(run, model=model)
+        images = str(SAMPLES / "images")
+        assert verify(run, model=model, images=images).mismatches == []
+        (other,) = verify(run, model=str(SAMPLES / "cnn.h5"), images=images).mismatches
+        assert "the model is another file" in str(other["detail"])
 
     def test_what_was_changed_is_named(self, run: Path) -> None:
         lines = lines_of(run)

@@ -1,5 +1,6 @@
 """Files under wrong names, big weights, both compile paths, and what Keras itself refuses."""
 
+import errno
 import json
 import shutil
 import zipfile
@@ -7,7 +8,7 @@ import zipfile
 import numpy as np
 import pytest
 
-from advcli.errors import ModelError
+from advcli.errors import ModelError, NoVerdictError
 from advcli.lazy import tf
 from advcli.models import classifier as classifier_module
 from advcli.models import loader
@@ -49,6 +50,17 @@ def test_how_an_archive_was_trained_is_no_matter(tmp_path, extra):
         for name, data in files.items():
             archive.writestr(name, data)
     np.testing.assert_array_equal(np.asarray(load(path).model(x)), np.asarray(model(x)))
+
+
+def test_a_full_disk_is_no_damaged_file(tmp_path, monkeypatch):
+    def full(source, target):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    path = saved(small_cnn(), tmp_path / "m.h5")
+    monkeypatch.setattr(loader.shutil, "copyfile", full)
+    with pytest.raises(NoVerdictError, match="no room for a temporary copy") as caught:
+        load(path)
+    assert "TMPDIR" in caught.value.hint
 
 
 def test_a_keras_archive_is_normalised_too(tmp_path):
