@@ -44,7 +44,7 @@ def render(summary: dict[str, Any]) -> str:
     )
     if errors:
         notes.append(_Note("warning", "advcli: no verdict", f"{errors} error(s) on images"))
-    if not notes:
+    if all(note.level == "notice" for note in notes):
         notes.append(_Note("notice", "advcli", f"{figures.verdict(summary)}; {_headline(summary)}"))
     return _printed(notes, "advcli report RUN shows all")
 

@@ -23,10 +23,13 @@ def render(facts: dict[str, Any], *, width: int | None = None, color: bool = Fal
         parts += [Text(), _candidates(images), Text()]
         if chosen["at_chance"]:
             parts.append(Text("even the best is no better than guessing", style="bold red"))
-        paste = "if its training code says so" if chosen["suspect"] else "paste this"
-        parts.append(Text(f"{paste}: --preprocess {chosen['flag']}", style="bold"))
-        if chosen["suspect"]:
-            parts.append(Text(f"suspect  {chosen['doubt']}", style="yellow"))
+        if "stated" in facts:
+            parts.append(_beside(facts["stated"]["flag"], chosen["candidates"]))
+        else:
+            paste = "if its training code says so" if chosen["suspect"] else "paste this"
+            parts.append(Text(f"{paste}: --preprocess {chosen['flag']}", style="bold"))
+            if chosen["suspect"]:
+                parts.append(Text(f"suspect  {chosen['doubt']}", style="yellow"))
         parts += [Text(f"note  {printable(note)}") for note in images["notes"]]
         parts += [
             Text(f"skipped  {printable(entry['file'], 60)}: {printable(entry['reason'], 120)}")
@@ -35,6 +38,16 @@ def render(facts: dict[str, Any], *, width: int | None = None, color: bool = Fal
         if len(images["skipped"]) > 20:
             parts.append(Text(f"skipped  {len(images['skipped']) - 20} more (--format json)"))
     return console_text(*parts, width=width, color=color)
+
+
+def _beside(flag: str, candidates: list[dict[str, Any]]) -> Text:
+    """What the images say of the preprocessing that was stated."""
+    why = next((c["excluded_because"] for c in candidates if c["flag"] == flag), "")
+    if why:
+        return Text(f"suspect  the images speak against --preprocess {flag}: {why}", style="yellow")
+    known = any(c["flag"] == flag for c in candidates)
+    said = "do not exclude" if known else "were not asked about"
+    return Text(f"the images {said} --preprocess {flag}", style="bold")
 
 
 def _facts(facts: dict[str, Any]) -> Table:

@@ -94,7 +94,10 @@ def test_sarif_suppresses_what_is_waived_and_nothing_else() -> None:
 
 def test_github_is_told_of_a_waived_failure_and_not_alarmed() -> None:
     for state, level in (("accepted", "notice"), ("expired", "error")):
-        (note,) = files.render(summary(state), "github").splitlines()
+        note, *more = files.render(summary(state), "github").splitlines()
+        assert [line.partition(" title=advcli::PASS")[0] for line in more] == ["::notice"] * (
+            level == "notice"
+        )
         assert note.startswith(f"::{level} title=")
         assert note.endswith(f"{SAID[state]}: ticket 123")
         assert ("fail, waived" in note.replace("%2C", ",")) == (state == "accepted")
