@@ -32,8 +32,8 @@ def replayed(
     lines: Mapping[str, Sequence[Line]],
     phases: Sequence[Phase],
     images: Sequence[str],
-    batch_size: int,
     known_starts: dict[str, Any],
+    batch_size: int,
 ) -> Iterator[tuple[Phase, Line, Outcome]]:
     """Every answer that the journal has on these images, beside a new one; `known_starts` as in
     run.json.

@@ -109,6 +109,9 @@ def verify(
     )
     moved = {"model": model, "images": images}
     config = config.model_copy(update={name: path for name, path in moved.items() if path})
+    found = Verification()
+    ledger = directory.ledger()
+    _check_summary(directory, run, ledger, found)
     for name in moved:
         path = getattr(config, name)
         if not Path(path).exists():
@@ -116,9 +119,6 @@ def verify(
                 f"{printable(path)}: of this path the run had its {name}, and nothing is there",
                 f"say where it is now: --{name} PATH",
             )
-    found = Verification()
-    ledger = directory.ledger()
-    _check_summary(directory, run, ledger, found)
     if not replay:  # only crafting needs it
         config = config.model_copy(update={"surrogate": None})
     header, folder = open_cheaply(config)
@@ -326,8 +326,9 @@ class _Checker:
         for turn, batch_size in enumerate((self._bench.batch_size, *run.get("shrunk_from", ()))):
             left = {image for image, *_ in unlike}
             asked = [image for image in images if not turn or image in left]
+            starts = run.get("starts", {})
             answers = (
-                replayed(self._directory, *known, phases, asked, batch_size, run.get("starts", {}))
+                replayed(self._directory, *known, phases, asked, starts, batch_size)
                 if asked
                 else ()
             )

@@ -38,7 +38,8 @@ def count(journal: Path) -> int:
     return journal.read_bytes().count(b"\n") if journal.exists() else 0
 
 
-@pytest.mark.parametrize("kills", [2, pytest.param(20, marks=pytest.mark.slow)])
+@pytest.mark.slow  # one kill: test_exit_codes.py
+@pytest.mark.parametrize("kills", [3, 20])
 def test_killed_and_resumed(kills: int, tmp_path: Path) -> None:
     dice = random.Random(kills)
     journal = tmp_path / "killed" / "results.jsonl"
