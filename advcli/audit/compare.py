@@ -282,11 +282,5 @@ def with_gate(
     if max_drop is None:
         return comparison
     suspect = comparison["new"]["soundness"] == "suspect"
-    row = drop_gate(
-        comparison["threats"],
-        comparison["images"],
-        max_drop,
-        confident=confident,
-        suspect=suspect,
-    )
+    row = drop_gate(comparison, max_drop, confident=confident, suspect=suspect)
     return comparison | {"gates": [row]} | concluded([row], errors=False)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from fractions import Fraction
 from typing import Any
 
@@ -16,8 +16,7 @@ UNPAIRED = "few images in both"
 
 
 def drop_gate(
-    rows: Sequence[Mapping[str, Any]],
-    images: Mapping[str, int],
+    comparison: Mapping[str, Any],
     points: float,
     *,
     confident: bool,
@@ -25,11 +24,11 @@ def drop_gate(
     errors: bool = False,
 ) -> dict[str, Any]:
     """The row of a gate on the largest drop: `value` is the difference, `threshold` what it may
-    be at least, both as fractions. `images` is a comparison's: where less than half of the smaller
-    run is in both, a drop could pass unseen, and nothing does. `suspect`: the new run, whose
-    accuracy may be too high.
+    be at least, both as fractions. `comparison` has `threats` and `images`: where less than half of
+    the smaller run is in both, a drop could pass unseen, and nothing does. `suspect`: the new run,
+    whose accuracy may be too high.
     """
-    judged = [row for row in rows if row["gated"]]
+    judged = [row for row in comparison["threats"] if row["gated"]]
     threshold = -float(Fraction(str(points)) / 100) or 0.0  # rounded once, as the difference is
     row = {"gate": GATE, "threshold": threshold} | decide(
         [_figure(row) for row in judged if row["paired"]],
@@ -38,6 +37,7 @@ def drop_gate(
         suspect=suspect,
         errors=errors or any(row["errors"] for row in judged),
     )
+    images = comparison["images"]
     few = images["paired"] < min(images["only_base"], images["only_new"])
     if row["verdict"] == "pass" and few:
         row |= {"verdict": "inconclusive", "doubt": UNPAIRED}

@@ -227,14 +227,7 @@ def judge(
     baseline = summary.get("baseline")
     if baseline is not None:
         drop = max_drop or 0.0
-        row = drop_gate(
-            baseline["threats"],
-            baseline["images"],
-            drop,
-            confident=confident,
-            suspect=suspect,
-            errors=errors,
-        )
+        row = drop_gate(baseline, drop, confident=confident, suspect=suspect, errors=errors)
         rows.append(row | {"waiver": None})
     return {"gates": rows} | concluded(rows, errors=errors, exit_zero=exit_zero)
 

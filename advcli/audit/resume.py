@@ -6,10 +6,8 @@ from collections.abc import Collection
 from typing import Any
 
 from advcli.audit.plan import AuditConfig, Phase, draft_phases, merge
-from advcli.audit.shards import listing
 from advcli.audit.soundness import BUDGET, PRESET
 from advcli.errors import RunError
-from advcli.images.folder import ImageFolder
 
 __all__ = [
     "changed_options",
@@ -114,12 +112,13 @@ def check_path(config: AuditConfig, earlier: dict[str, Any]) -> None:
 
 
 def sample_notes(
-    config: AuditConfig, given: Collection[str], folder: ImageFolder, earlier: dict[str, Any]
+    config: AuditConfig, given: Collection[str], images: dict[str, Any], earlier: dict[str, Any]
 ) -> list[str]:
-    """What a reader must know where the figures will be about other images than the run's."""
+    """What a reader must know where the figures will be about other images than the run's;
+    `images` is run.json's section of now."""
     notes = []
-    before, count = earlier["images"], len(folder.refs)
-    if listing(ref.path for ref in folder.refs) != before["listing"]:
+    before, count = earlier["images"], images["count"]
+    if images["listing"] != before["listing"]:
         notes.append(
             f"the folder's images are not those that the run began with: {before['count']} there, "
             f"{count} now"

@@ -222,7 +222,7 @@ def prepare(
     run["config_file"] = file
     if earlier is not None:
         resuming.check_identity(run["identity"], earlier, given)
-        for note in resuming.sample_notes(config, given, folder, earlier):
+        for note in resuming.sample_notes(config, given, run["images"], earlier):
             watcher.note(note)
         run = resuming.continued(run, earlier)
     regression.check_run(baseline, run, phases, natural)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from contextlib import closing
+from functools import cached_property
 from itertools import islice
 from typing import Any
 
@@ -32,11 +33,17 @@ class Starts:
     or None where there is no such image; what is found is added to it."""
 
     def __init__(self, stream: ImageStream, predict: Predict, known: dict[str, Any]) -> None:
-        refs = sorted(stream.folder.refs, key=lambda ref: _place(stream.seed, ref.path))
-        self._stream = stream.over(refs[:_MOST])
+        self._whole = stream
         self._predict = predict
         self._known = known
         self._pixels: dict[int, np.ndarray | None] = {}
+
+    @cached_property
+    def _stream(self) -> ImageStream:
+        """The images that are looked through; ordered only where a start is wanted at all."""
+        whole = self._whole
+        refs = sorted(whole.folder.refs, key=lambda ref: _place(whole.seed, ref.path))
+        return whole.over(refs[:_MOST])
 
     def of(self, target: int | None) -> np.ndarray | None:
         """uint8 [H, W, C]; None without a target, or where no image is there.

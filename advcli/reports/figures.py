@@ -122,12 +122,16 @@ def verdict(summary: dict[str, Any]) -> str:
     return _VERDICTS[summary["verdict"]]
 
 
+def error_count(summary: dict[str, Any]) -> int:
+    """Answers that ended in an error."""
+    rows = (summary["clean"], *summary["attacks"], *summary["natural"])
+    return sum(row["errors"] for row in rows)
+
+
 def doubts(summary: dict[str, Any]) -> str:
     """Why a run ended without a verdict."""
     details = [f["detail"] for f in summary["soundness"]["findings"] if f["verdict"] == "suspect"]
-    errors = summary["clean"]["errors"] + sum(
-        row["errors"] for row in (*summary["attacks"], *summary["natural"])
-    )
+    errors = error_count(summary)
     details += [f"{errors} error(s) on images"] if errors else []
     return "; ".join(details) or verdict(summary)
 
@@ -168,6 +172,12 @@ def gate_text(gate: dict[str, Any]) -> str:
         return f"{measured} (95 %: {sure}) against {asked}; {_enough(gate)}"
     few = "; too few images are in both runs" if gate.get("doubt") == UNPAIRED else ""
     return f"{measured}{f' (95 %: {sure})' if drop else ''}, {wanted}{few}"
+
+
+def gate_and_waiver(gate: dict[str, Any]) -> str:
+    """`gate_text`, and what there is to say of its waiver."""
+    said = waiver(gate)
+    return gate_text(gate) + (f"; {said}" if said else "")
 
 
 def unsettled(gate: dict[str, Any]) -> bool:

@@ -39,9 +39,7 @@ def _data(text: str) -> str:
 def render(summary: dict[str, Any]) -> str:
     """The annotations of a run."""
     notes = [*_gates(summary), *_suspicions(summary)]
-    errors = summary["clean"]["errors"] + sum(
-        row["errors"] for row in (*summary["attacks"], *summary["natural"])
-    )
+    errors = figures.error_count(summary)
     if errors:
         notes.append(_Note("warning", "advcli: no verdict", f"{errors} error(s) on images"))
     if all(note.level == "notice" for note in notes):
@@ -69,8 +67,7 @@ def render_comparison(found: dict[str, Any]) -> str:
 
 def _gates(found: dict[str, Any]) -> Iterator[_Note]:
     for gate in found["gates"]:
-        waiver = figures.waiver(gate)
-        text = figures.gate_text(gate) + (f"; {waiver}" if waiver else "")
+        text = figures.gate_and_waiver(gate)
         title = f"advcli: gate {figures.gate_name(gate)}: {gate['verdict']}"
         if accepted(gate):
             yield _Note("notice", f"{title}, waived", text)

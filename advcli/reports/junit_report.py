@@ -23,9 +23,7 @@ def render(summary: dict[str, Any]) -> str:
     gates = _suite(root, summary, "gates", summary["engine"]["seconds"])
     for gate in summary["gates"]:
         case = _case(gates, "gates", figures.gate_name(gate))
-        measured = figures.gate_text(gate)
-        waiver = figures.waiver(gate)
-        measured += f"; {waiver}" if waiver else ""
+        measured = figures.gate_and_waiver(gate)
         if accepted(gate):
             ElementTree.SubElement(case, "skipped", message=printable(measured))
         elif gate["verdict"] == "fail":
@@ -34,7 +32,7 @@ def render(summary: dict[str, Any]) -> str:
             _problem(case, "error", "no verdict", measured)
         elif gate["verdict"] != "pass":
             _problem(case, "error", "no verdict", f"{measured}; {figures.doubts(summary)}")
-        elif waiver:
+        elif figures.waiver(gate):
             ElementTree.SubElement(case, "system-out").text = printable(measured)
     silent = summary["exit_code"] == 3 and gates.find("*/error") is None
     if silent or not summary["gates"]:
