@@ -40,7 +40,7 @@ from advcli.attacks import cw_linf
 from advcli.attacks.base import Attack, Oracle, Row, Step
 from advcli.lazy import Tensor, tf
 from advcli.threats.budget import Norm
-from advcli.threats.losses import Goal, margin, ranked_rivals
+from advcli.threats.losses import Goal, lead_over, margin, ranked_rivals
 from advcli.threats.randomness import Random
 from advcli.threats.space import Space, norms_of, per_row, select
 
@@ -131,7 +131,7 @@ class CW(Attack):
             rivals, scouting = self._rivals(row, z, state, k)
             rival = tf.gather(rivals, tf.minimum(k, _SCOUTS - 1), batch_dims=1)
             rival = tf.where(scouting, rival, state.aim)
-            aimed = tf.gather(z, rival, batch_dims=1) - tf.gather(z, goal.label, batch_dims=1)
+            aimed = lead_over(z, rival, goal.label)
             aiming = (goal.target < 0) & (state.search % 2 == 1)
             return tf.where(scouting | aiming, aimed, margin(z, goal))
 

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from advcli.attacks.base import Row
 from advcli.lazy import Tensor, tf
 from advcli.threats.hyperplane import dual_norms, to_hyperplane
-from advcli.threats.losses import Goal, margin, ranked_rivals
+from advcli.threats.losses import Goal, lead_over, margin, ranked_rivals
 from advcli.threats.space import Space, norms_of, select
 
 
@@ -58,7 +58,7 @@ def compared(
 
 def towards(z: Tensor, goal: Goal, rival: Tensor) -> Tensor:
     """The function of one boundary: rival against label; in a targeted run, the margin."""
-    aimed = tf.gather(z, rival, batch_dims=1) - tf.gather(z, goal.label, batch_dims=1)
+    aimed = lead_over(z, rival, goal.label)
     return tf.where(goal.target < 0, aimed, margin(z, goal))
 
 

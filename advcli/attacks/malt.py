@@ -26,7 +26,7 @@ from advcli.attacks.ascent import Ascent, Plan, aimed_dlr
 from advcli.attacks.base import Attack, Oracle, Row, Step
 from advcli.lazy import Tensor, tf
 from advcli.threats.budget import Norm
-from advcli.threats.losses import Goal, ranked_rivals
+from advcli.threats.losses import Goal, lead_over, ranked_rivals
 from advcli.threats.randomness import Random
 from advcli.threats.space import Space, norms_of, select
 
@@ -82,7 +82,7 @@ class MALT(Attack):
             rival = tf.gather(
                 self._rivals(row, z, state, k), tf.minimum(k, self.ranked - 1), batch_dims=1
             )
-            lead = tf.gather(z, rival, batch_dims=1) - tf.gather(z, goal.label, batch_dims=1)
+            lead = lead_over(z, rival, goal.label)
             target = self._target(row, state, after // plan.length)
             return tf.where(after < 0, lead, aimed_dlr(z, goal, target))
 

@@ -24,7 +24,7 @@ from pydantic import Field
 from advcli.attacks.base import Attack, Oracle, Row, Step
 from advcli.lazy import Tensor, tf
 from advcli.threats.hyperplane import dual_norms, to_hyperplane
-from advcli.threats.losses import LOSSES, Goal, LossName, margin, ranked_rivals
+from advcli.threats.losses import LOSSES, Goal, LossName, lead_over, margin, ranked_rivals
 from advcli.threats.randomness import Random
 from advcli.threats.space import Space, blend, per_row, select
 
@@ -105,7 +105,7 @@ class Nearest(Attack):
         def loss(z: Tensor, goal: Goal) -> Tensor:
             rivals = self._rivals(row, z, state, k)
             rival = tf.gather(rivals, tf.minimum(k, rivals.shape[1] - 1), batch_dims=1)
-            aimed = tf.gather(z, rival, batch_dims=1) - tf.gather(z, goal.label, batch_dims=1)
+            aimed = lead_over(z, rival, goal.label)
             own = tf.where(settling, margin(z, goal), LOSSES[self.climbs](z, goal))
             return tf.where(k < self._scouts(row, z), aimed, own)
 

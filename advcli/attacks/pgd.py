@@ -37,7 +37,7 @@ from pydantic import Field
 from advcli.attacks.base import Attack, Oracle, Row, Step
 from advcli.lazy import Tensor, tf
 from advcli.threats.budget import Norm
-from advcli.threats.losses import LOSSES, Goal, LossName, margin, ranked_rivals
+from advcli.threats.losses import LOSSES, Goal, LossName, lead_over, margin, ranked_rivals
 from advcli.threats.randomness import Random
 from advcli.threats.space import Space, per_row, select
 
@@ -98,7 +98,7 @@ class PGD(Attack):
             rival = tf.gather(
                 self._rivals(row, z, state, k), tf.minimum(k, self._most_scouts() - 1), batch_dims=1
             )
-            aimed = tf.gather(z, rival, batch_dims=1) - tf.gather(z, goal.label, batch_dims=1)
+            aimed = lead_over(z, rival, goal.label)
             return tf.where(k < scouts, aimed, LOSSES[self.loss](z, goal))
 
         _, g, z = oracle.gradient(state.x, loss)

@@ -41,7 +41,7 @@ from advcli.attacks.base import Attack, Halves, Oracle, Row, Step
 from advcli.attacks.pace import Pace, unknown
 from advcli.lazy import Tensor, tf
 from advcli.threats.budget import Norm
-from advcli.threats.losses import Goal, log_odds, margin, ranked_rivals
+from advcli.threats.losses import Goal, lead_over, log_odds, margin, ranked_rivals
 from advcli.threats.randomness import Random
 from advcli.threats.space import Space, per_row, select
 
@@ -130,7 +130,7 @@ class Race(Attack):
 
         def loss(z: Tensor, goal: Goal) -> Tensor:
             rival = tf.gather(rivals(z), place, batch_dims=1)
-            lead = tf.gather(z, rival, batch_dims=1) - tf.gather(z, goal.label, batch_dims=1)
+            lead = lead_over(z, rival, goal.label)
             lead = tf.where(every, log_odds(z, goal), lead)
             return tf.where(goal.target < 0, lead, margin(z, goal))
 

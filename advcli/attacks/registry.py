@@ -91,7 +91,16 @@ def attack_class(name: str) -> type[Attack] | type[FittedAttack]:
 
 def is_natural(spec: str) -> bool:
     """Whether a spec names a natural threat."""
-    return spec.strip().partition(":")[0].strip().lower() in _NATURAL
+    return _name_of(spec) in _NATURAL
+
+
+def is_fitted(spec: str) -> bool:
+    """Whether a spec names an attack that learns from sample images first."""
+    return _name_of(spec) in _FITTED
+
+
+def _name_of(spec: str) -> str:
+    return spec.strip().partition(":")[0].strip().lower()
 
 
 def natural_class(name: str) -> type[NaturalAttack]:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from advcli.attacks.base import LossFunction, Row, Slope
 from advcli.lazy import Tensor, tf
-from advcli.threats.losses import Goal, margin, ranked_rivals
+from advcli.threats.losses import Goal, lead_over, margin, ranked_rivals
 from advcli.threats.space import Space, select
 
 
@@ -47,7 +47,7 @@ class Scouting:
         def value(z: Tensor, goal: Goal) -> Tensor:
             rivals = self._ranked(z, row, state, k)
             rival = tf.gather(rivals, tf.minimum(k, self._count - 1), batch_dims=1)
-            lead = tf.gather(z, rival, batch_dims=1) - tf.gather(z, goal.label, batch_dims=1)
+            lead = lead_over(z, rival, goal.label)
             return tf.where(k < self.asks(row, int(z.shape[-1])), lead, ascended(z, goal))
 
         return value if self._count else ascended

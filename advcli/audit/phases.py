@@ -98,7 +98,7 @@ class Worker:
                         self._record(None, clean_line(image, image.ref.label, None, image.error))
                     else:
                         batch.append(image)
-                    if len(batch) >= self._engine.batch_size:
+                    if len(batch) >= self._engine.batch_size * self._engine.lanes:
                         self._predict(batch, target, writer)
                     self._watcher.advance(passed - len(batch), None)
                 self._predict(batch, target, writer)

@@ -207,13 +207,8 @@ def prepare(
         batch_size=bench.batch_size,
         pixels=config.pixels,
         seed=config.seed,
-        lanes=auto_lanes(
-            bench.input_shape,
-            bench.batch_size,
-            bench.device.split(" ")[0],
-            bench.crafting.row_bytes,
-            threads_at_once=bench.crafting.threads_at_once and bench.classifier.threads_at_once,
-        ),
+        lanes=auto_lanes(bench.batch_size, bench.crafting.row_bytes),
+        own_graphs=not bench.crafting.threads_at_once,
         surrogate=None if bench.surrogate is None else bench.surrogate.classifier,
     )
     run = _describe(config, bench, phases, target, engine, command_line)

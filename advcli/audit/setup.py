@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from advcli.attacks.registry import is_fitted
 from advcli.audit import soundness
 from advcli.audit.plan import AuditConfig
 from advcli.audit.shards import shard_of
@@ -277,7 +278,8 @@ def build(
     from advcli.models import classifier as classifiers
     from advcli.models import runtime
 
-    runtime.prepare(config.device)
+    # what an attack learns on sample images is learnt by one thread
+    runtime.prepare(config.device, one_thread=any(is_fitted(spec) for spec in config.attacks))
     loaded = open_model(config)
     check_classes(folder, loaded.head.class_count)
     shape = loaded.image.shape

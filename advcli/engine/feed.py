@@ -63,7 +63,7 @@ class Feed:
         self._waiting: deque[Subject] = deque()
         self._ended = False
         self.stopped = False
-        self._held = [0] * lanes
+        self._held = [0.0] * lanes  # images' worth of work before each
         self._change = threading.Condition()
         self._alone = lanes == 1  # then the lane is ticked by the caller's thread
 
@@ -87,16 +87,15 @@ class Feed:
     def take(self, lane: int, idle: bool) -> Subject | None:
         """The next subject for `lane`, None if it is to go on without.
 
-        While few are left the lanes share them evenly. An `idle` lane waits for what may come.
+        While few are left the lanes share the work evenly. An `idle` lane waits for what may come.
         """
         if self._alone:
             return self._pull()
         with self._change:
             while not self.stopped:
-                total = len(self._waiting) + sum(self._held)
-                fair = -(-total // len(self._held))
+                fair = (len(self._waiting) + sum(self._held)) / len(self._held)
                 if self._waiting and self._held[lane] < fair:
-                    self._held[lane] += 1
+                    self._held[lane] += 1.0
                     return self._waiting.popleft()
                 if not idle or (self._ended and not self._waiting):
                     return None
@@ -108,10 +107,10 @@ class Feed:
         self._ended = found is None
         return found
 
-    def finished(self, lane: int) -> None:
-        """A subject that `lane` took is answered."""
+    def holds(self, lane: int, work: float) -> None:
+        """How much of what it took `lane` still has before it, in images' worth of steps."""
         with self._change:
-            self._held[lane] -= 1
+            self._held[lane] = work
             self._change.notify_all()
 
     def exhausted(self) -> bool:

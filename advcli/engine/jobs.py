@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import astuple, dataclass, field, replace
+from typing import NamedTuple
 
 import numpy as np
 
@@ -241,6 +242,21 @@ class Chain:
             )
             for eps in self._budgets[place + 1 :]
         ]
+
+
+class Seat(NamedTuple):
+    """Whose work a slot does: `part` of `job`, begun when the row had taken `since` steps.
+
+    `alone`: a success of the job was refused; it is done by one row from beginning to end, which
+    goes on where that happens again.
+    """
+
+    number: int  # of the chain
+    chain: Chain
+    job: Job
+    part: int = 0
+    since: int = 0
+    alone: bool = False
 
 
 def _joined(parts: Sequence[Attempt | None]) -> Attempt | None:

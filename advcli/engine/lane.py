@@ -12,24 +12,26 @@ import time
 from collections import deque
 from collections.abc import Generator
 from itertools import count
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 import numpy as np
 
 from advcli.attacks.base import Attack
 from advcli.engine.feed import Feed
-from advcli.engine.jobs import Attempt, Chain, EngineStats, Job, Outcome
-from advcli.engine.slots import ENDED, FOUND, Carry, Orders, Slots, blank_orders
-from advcli.engine.verdict import Confirming, measured, outwards, verdict
-from advcli.lazy import Tensor, tf
+from advcli.engine.jobs import Attempt, Chain, EngineStats, Outcome, Seat
+from advcli.engine.slots import ENDED, FOUND, Carry, Orders, Slots, Ticked, blank_orders
+from advcli.engine.verdict import Confirming, Try, judged
+from advcli.lazy import tf
 from advcli.threats.budget import Norm
 from advcli.threats.grid import Pixels, from_bytes
 from advcli.threats.randomness import row_key
 
 # How long a tick may keep Python from seeing Ctrl-C or moving the progress bar
 _TICK_SECONDS = 0.3
-# A first guess at what a return to the host costs
+# A first guess at what a return to the host costs beyond the steps
 _HOST_SECONDS = 2e-3
+# Answers are confirmed so many at once, or when the first of them has waited so long
+_TOGETHER, _WAIT_SECONDS = 32, 2.0
 
 
 class Model(Confirming, Protocol):
@@ -39,20 +41,6 @@ class Model(Confirming, Protocol):
     def input_shape(self) -> tuple[int, int, int]: ...
     @property
     def class_count(self) -> int: ...
-
-
-class Seat(NamedTuple):
-    """Whose work a slot does: `part` of `job`, begun when the row had taken `since` steps.
-
-    `alone`: the job is not to be divided (again).
-    """
-
-    number: int  # of the chain
-    chain: Chain
-    job: Job
-    part: int = 0
-    since: int = 0
-    alone: bool = False
 
 
 class Lane:
@@ -82,10 +70,14 @@ class Lane:
         self._open: dict[int, Chain] = {}
         self._numbers = count()
         self._jobs: list[Seat | None] = [None] * self._slots.slots
-        self._confirmations = [0] * self._slots.slots
+        self._refused = [0] * self._slots.slots  # successes
+        self._divisible = np.zeros(0, np.bool_)
+        self._again: deque[Seat] = deque()
+        self._tries: list[Try] = []  # not confirmed yet
+        self._tried = 0.0  # when the first of them was
         self._orders = blank_orders(slots.slots, classifier.input_shape, pixels, attack.wants_start)
         self._step_seconds = 0.0
-        self._host_seconds = _HOST_SECONDS
+        self._tick_seconds = _HOST_SECONDS
         self._k = np.zeros(self._slots.slots, np.int32)
         self.under_way = 0.0  # images' worth of work done by the jobs that are still seated
 
@@ -99,54 +91,65 @@ class Lane:
         """What is known after each tick."""
         stats, carry = self.stats, self._carry
         began = time.perf_counter()
-        while self._fill():
-            limit = int(_TICK_SECONDS / self._step_seconds) if self._step_seconds else 1
-            before, trial = self._divided(carry)
-            if not trial:
-                before, trial = self._narrowed(before)
-            limit = 1 if trial else max(1, min(limit, 10_000))
-            carry, points, steps = self._tick(before, limit, self._patience(), self._narrower())
-            if trial:
-                self._slots.agrees[len(trial)] = self._same_bits(before, carry, trial)
-            ended = time.perf_counter()
-            stats.slot_steps += steps * len(self._jobs)
-            self._clear()
-            outcomes = self._collect(carry, points)
-            now = time.perf_counter()
-            self._host_seconds += 0.2 * (now - ended - self._host_seconds)
-            stats.seconds = now - began
-            self.under_way = self._seated_work()
+        while self._fill() or self._tries:
+            if any(seat is not None for seat in self._jobs):
+                carry = self._round(carry)
+            outcomes = self._confirm(self._due())
+            stats.seconds = time.perf_counter() - began
+            self.under_way, left = self._work()
+            self._feed.holds(self._number, left)
             yield outcomes
             began = time.perf_counter() - stats.seconds
 
-    def _seated_work(self) -> float:
-        return sum(
-            (seat.job.index + float(self._k[slot]) / self._slots.length) / seat.chain.length
-            for slot, seat in enumerate(self._jobs)
-            if seat is not None and not seat.part
-        )
+    def _work(self) -> tuple[float, float]:
+        """What is done of what is under way, and what is left of it, in images' worth of steps."""
+        seated = [(seat, float(self._k[slot])) for slot, seat in enumerate(self._jobs) if seat]
+        tried = [(tried.seat, float(self._slots.length)) for tried in self._tries]
+        shares = [
+            (seat.job.index + steps / self._slots.length) / seat.chain.length
+            for seat, steps in seated + tried
+            if not seat.part
+        ]
+        return sum(shares), len(shares) - sum(shares)
 
-    def _tick(
-        self, carry: Carry, limit: int, patience: int, narrower: int
-    ) -> tuple[Carry, Tensor, int]:
+    def _round(self, carry: Carry) -> Carry:
+        """A tick, before and after which the host does what only it can."""
+        limit = int(_TICK_SECONDS / self._step_seconds) if self._step_seconds else 1
+        carry, trial = self._divided(carry)
+        if not trial:
+            carry, trial = self._narrowed(carry)
+        limit = 1 if trial else max(1, min(limit, 10_000))
         began = time.perf_counter()
-        carry, points, taken = self._slots.tick(carry, self._orders, limit, patience, narrower)
-        steps = int(taken)
+        ticked = self._slots.tick(carry, self._orders, limit, self._patience(), self._narrower())
+        steps = int(ticked.steps)
         spent = time.perf_counter() - began
         self.stats.model_seconds += spent
+        self.stats.slot_steps += steps * len(self._jobs)
+        self._learn(spent, steps)
+        if trial:
+            self._slots.agrees[len(trial)] = self._same_bits(carry, ticked.carry, trial)
+        self._clear()
+        self._collect(ticked)
+        return ticked.carry
+
+    def _learn(self, spent: float, steps: int) -> None:
+        """What a step takes, and what a tick takes beyond its steps: a row is put into its slot by
+        a copy of all of them."""
         if steps:
-            self._step_seconds = spent / steps
-        return carry, points, steps
+            least = spent / steps
+            slower = 1.02 * self._step_seconds or least
+            self._step_seconds = min(least, slower)
+            self._tick_seconds += 0.2 * (spent - steps * self._step_seconds - self._tick_seconds)
 
     def _patience(self) -> int:
         """How many slot-steps may be wasted before it pays to come back to the host.
 
-        As many as the host would take up anyway. Timing decides it, so it may differ between
-        runs; where a tick ends changes no result.
+        As many as the way there and back would take up anyway. Timing decides it, so it may differ
+        between runs; where a tick ends changes no result.
         """
         if not self._more() and not self._narrower():
             return int(np.iinfo(np.int32).max)
-        steps = self._host_seconds / self._step_seconds if self._step_seconds else 0.0
+        steps = self._tick_seconds / self._step_seconds if self._step_seconds else 0.0
         return 1 + int(min(steps, 4.0) * len(self._jobs))
 
     # --- another number of slots at the end ---------------------------------------------------
@@ -158,16 +161,13 @@ class Lane:
         Where a width is not known yet: the carry as it is, and the slots to be tried.
         """
         slots = self._slots
-        while slots.multiple and not self._more():
-            divisible = slots.divisible(carry)
-            if divisible is None:
-                break
+        while slots.multiple and self._divisible.size and not self._more():
             seated = {slot: seat for slot, seat in enumerate(self._jobs) if seat is not None}
             busy = list(seated)
             shared = [
                 slot
                 for slot, seat in seated.items()
-                if divisible[slot] and not seat.alone and not self._orders.refill[slot]
+                if self._divisible[slot] and not seat.alone and not self._orders.refill[slot]
             ]
             width = -(-(len(busy) + len(shared)) // slots.multiple) * slots.multiple
             while slots.agrees.get(width) is False:
@@ -180,16 +180,16 @@ class Lane:
             kept = busy + shared + blank
             if width < slots.slots and width not in slots.agrees:
                 return carry, kept
-            carry = slots.halves(
+            carry, divisible = slots.halves(
                 slots.rows(carry, kept),
                 first=[slot in shared for slot in busy] + [False] * (width - len(busy)),
                 rest=[len(busy) <= place < width - len(blank) for place in range(width)],
             )
             seats = [self._jobs[slot] for slot in kept]
             self._keep(kept)
+            self._divisible = divisible
             for place in range(len(busy), width):
                 seat = seats[place]
-                self._confirmations[place] = 0
                 if place < width - len(blank) and seat is not None:
                     part = seat.chain.divide(seat.job.index)
                     self._jobs[place] = seat._replace(part=part, since=int(self._k[place]))
@@ -240,8 +240,9 @@ class Lane:
         """Everything known of the slots, for the slots `kept` alone."""
         self._orders = self._orders_of(kept)
         self._jobs = [self._jobs[slot] for slot in kept]
-        self._confirmations = [self._confirmations[slot] for slot in kept]
+        self._refused = [self._refused[slot] for slot in kept]
         self._k = self._k[kept]
+        self._divisible = self._divisible[kept] if self._divisible.size else self._divisible
 
     def _orders_of(self, kept: list[int]) -> Orders:
         return Orders(*(part[kept] for part in self._orders))
@@ -253,11 +254,13 @@ class Lane:
         not depend on the data, so one step of real rows shows it.
         """
         forever = int(np.iinfo(np.int32).max)
-        slim, _, _ = self._slots.tick(
+        slim = self._slots.tick(
             self._slots.rows(before, kept), self._orders_of(kept), 1, forever, 0
         )
         pairs = zip(
-            tf.nest.flatten(self._slots.rows(after, kept)), tf.nest.flatten(slim), strict=True
+            tf.nest.flatten(self._slots.rows(after, kept)),
+            tf.nest.flatten(slim.carry),
+            strict=True,
         )
         return all(bool(tf.reduce_all(tf.equal(a, b))) for a, b in pairs)
 
@@ -265,7 +268,7 @@ class Lane:
 
     def _more(self) -> bool:
         return (
-            bool(self._ready)
+            bool(self._ready or self._again)
             or not self._feed.exhausted()
             or any(chain.waiting for chain in self._open.values())
         )
@@ -293,18 +296,20 @@ class Lane:
         for slot, seated in enumerate(self._jobs):
             if seated is not None:
                 continue
-            found = self._next()
-            if found is None:
+            seat = self._again.popleft() if self._again else self._launched()
+            if seat is None:
                 break
-            number, chain = found
-            job = chain.launch()
-            self._jobs[slot] = Seat(number, chain, job)
-            self._seat(slot, job)
+            self._jobs[slot] = seat
+            self._seat(slot, seat)
         return any(seated is not None for seated in self._jobs)
 
-    def _seat(self, slot: int, job: Job) -> None:
-        orders, subject = self._orders, job.subject
-        self._confirmations[slot] = 0
+    def _launched(self) -> Seat | None:
+        found = self._next()
+        return found and Seat(*found, found[1].launch())
+
+    def _seat(self, slot: int, seat: Seat) -> None:
+        orders, job, subject = self._orders, seat.job, seat.job.subject
+        self._refused[slot] = 0
         self._k[slot] = 0
         orders.refill[slot] = True
         orders.drop[slot] = False
@@ -317,87 +322,111 @@ class Lane:
         orders.eps[slot] = self._slots.grid.inner(job.eps)
         orders.key[slot] = row_key(self._seed, subject.sha256, self._attack.name, job.restart)
         orders.restart[slot] = job.restart
+        orders.held[slot] = seat.alone
 
     def _clear(self) -> None:
         for flag in (self._orders.refill, self._orders.resume, self._orders.drop):
             flag[:] = False
 
+    def _free(self, slot: int) -> None:
+        self._jobs[slot] = None
+        self._orders.drop[slot] = True
+
     # --- the answers -------------------------------------------------------------------------
 
-    def _collect(self, carry: Carry, points: Tensor) -> list[Outcome]:
+    def _collect(self, ticked: Ticked) -> None:
+        """Rows that are done leave their slots, and wait for a batch of them to be confirmed."""
+        carry = ticked.carry
         status, self._k = carry.status.numpy(), carry.k.numpy().copy()
+        self._divisible = ticked.divisible.numpy()
         done = [
-            slot
-            for slot, seated in enumerate(self._jobs)
-            if seated is not None and status[slot] in (FOUND, ENDED)
+            (slot, seat)
+            for slot, seat in enumerate(self._jobs)
+            if seat is not None and status[slot] in (FOUND, ENDED)
         ]
         if not done:
+            return
+        points = ticked.points.numpy()
+        names = ("found", "score", "forwards", "gradients", "stalled", "nonfinite")
+        record = {name: getattr(carry.record, name).numpy() for name in names}
+        for slot, seat in done:
+            if self._jobs[slot] is None:
+                continue  # a part before it has succeeded
+            tried = Try(
+                seat=seat,
+                slot=slot,
+                point=points[slot].copy(),
+                ended=bool(status[slot] == ENDED),
+                steps=int(self._k[slot]) - seat.since,
+                confirmations=self._refused[slot] + 1,
+                **{name: values[slot].item() for name, values in record.items()},
+            )
+            if not self._tries:
+                self._tried = time.perf_counter()
+            self._tries.append(tried)
+            if seat.alone:
+                continue  # it keeps its slot
+            self._free(slot)
+            if tried.found:  # what its job has left is not needed, or done anew
+                self._leave(seat.number, seat.job.index, seat.part)
+
+    def _leave(self, number: int, index: int | None = None, part: int = -1) -> None:
+        """Nobody needs what is under way of chain `number`: all, or job `index` beyond `part`."""
+
+        def left(seat: Seat) -> bool:
+            return seat.number == number and index in (None, seat.job.index) and seat.part > part
+
+        for slot, seat in enumerate(self._jobs):
+            if seat is not None and left(seat):
+                self._free(slot)
+        self._tries = [tried for tried in self._tries if not left(tried.seat)]
+
+    def _due(self) -> int:
+        """How many answers to confirm now: whole batches, or all where something waits for one."""
+        if not self._tries:
+            return 0
+        waiting = any(tried.seat.alone for tried in self._tries)
+        if self._feed.exhausted():
+            idle = not any(self._jobs)
+            waiting |= idle or any(tried.seat.chain.length > 1 for tried in self._tries)
+        if waiting or time.perf_counter() - self._tried > _WAIT_SECONDS:
+            return len(self._tries)
+        return len(self._tries) // _TOGETHER * _TOGETHER
+
+    def _confirm(self, count: int) -> list[Outcome]:
+        if not count:
             return []
-        candidates = points.numpy()[done]
-        record = {
-            name: getattr(carry.record, name).numpy()
-            for name in ("found", "score", "forwards", "gradients", "stalled", "nonfinite")
-        }
         began = time.perf_counter()
-        as_float = from_bytes(candidates) if candidates.dtype == np.uint8 else candidates
-        confirmed = self._classifier.confirm(as_float)
+        tries, self._tries, self._tried = self._tries[:count], self._tries[count:], began
+        answers = judged(
+            self._classifier,
+            tries,
+            self._norm,
+            minimum_norm=self._slots.minimum_norm,
+            transfer=self._slots.transfer,
+        )
         self.stats.model_seconds += time.perf_counter() - began
         outcomes: list[Outcome] = []
-        for place, slot in enumerate(done):
-            seated = self._jobs[slot]
-            if seated is None:
+        for tried, (attempt, refused) in zip(tries, answers, strict=True):
+            seat = tried.seat
+            if seat.number not in self._open or any(seat.job is other.job for other in self._again):
                 continue
-            job = seated.job
-            self._confirmations[slot] += 1
-            prediction = int(confirmed.prediction[place])
-            point = candidates[place]
-            success, clear = verdict(job, prediction, confirmed.logits[place])
-            distance = measured(job, point)
-            if job.eps is not None:
-                success = success and distance[self._norm] <= job.eps * (1.0 + 1e-6)
-            unconfirmed = not (success and clear) and not self._slots.transfer
-            refuted = bool(record["found"][slot]) and unconfirmed
-            if refuted and seated.chain.undivide(job.index):
-                self._begin_again(slot, seated)
-                continue
-            if status[slot] == FOUND and unconfirmed:
-                self._orders.resume[slot] = True  # unconfirmed: the attack goes on
-                continue
-            if self._slots.minimum_norm and refuted:
-                success, prediction, point, asked = outwards(
-                    self._classifier, job, point, prediction
-                )
-                self._confirmations[slot] += asked
-                distance = measured(job, point)
-            self._jobs[slot] = None
-            self._orders.drop[slot] = True
-            score = float(record["score"][slot])
-            attempt = Attempt(
-                success=success,
-                found=bool(record["found"][slot]) and not unconfirmed and not self._slots.transfer,
-                prediction=prediction,
-                point=point,
-                distance=distance,
-                score=score if np.isfinite(score) else -1e30,
-                forwards=int(record["forwards"][slot]) + self._confirmations[slot],
-                gradients=int(record["gradients"][slot]),
-                steps=int(self._k[slot]) - seated.since,
-                stalled=int(record["stalled"][slot]),
-                nonfinite=bool(record["nonfinite"][slot])
-                or not np.isfinite(confirmed.logits[place]).all(),
-            )
-            outcomes += self._settle(seated, attempt)
+            if seat.alone and refused and not tried.ended:
+                self._refused[tried.slot] += 1
+                self._orders.resume[tried.slot] = True
+            elif (
+                not seat.alone
+                and refused
+                and (seat.chain.undivide(seat.job.index) or not tried.ended)
+            ):
+                # what follows depends on the success, and other parts have gone on without it
+                self._leave(seat.number, seat.job.index)
+                self._again.append(Seat(seat.number, seat.chain, seat.job, alone=True))
+            else:
+                if seat.alone:
+                    self._free(tried.slot)
+                outcomes += self._settle(seat, attempt)
         return outcomes
-
-    def _begin_again(self, slot: int, seat: Seat) -> None:
-        """Does the whole job anew in `slot`: what follows a success that was not confirmed depends
-        on it, and other parts of the job have gone on without."""
-        for other, seated in enumerate(self._jobs):
-            if seated is not None and seated.job is seat.job:
-                self._jobs[other] = None
-                self._orders.drop[other] = True
-        self._jobs[slot] = Seat(seat.number, seat.chain, seat.job, alone=True)
-        self._seat(slot, seat.job)
 
     def _settle(self, seat: Seat, attempt: Attempt) -> list[Outcome]:
         stats, number, chain = self.stats, seat.number, seat.chain
@@ -408,11 +437,7 @@ class Lane:
             stats.row_steps += outcome.steps
         if chain.finished:
             del self._open[number]
-            self._feed.finished(self._number)
-            for slot, seated in enumerate(self._jobs):
-                if seated is not None and seated.number == number:  # ran ahead of its order
-                    self._jobs[slot] = None
-                    self._orders.drop[slot] = True
+            self._leave(number)  # what ran ahead of its order
         elif chain.in_order:
             self._ready.append((number, chain))
         return outcomes

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import os
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing
 from typing import Any, Protocol
@@ -18,14 +17,12 @@ from advcli.engine.memory import free, installed
 from advcli.engine.slots import ROWS, Slots
 from advcli.errors import NoVerdictError
 from advcli.lazy import Tensor
-from advcli.models.runtime import out_of_memory
+from advcli.models.runtime import out_of_memory, side_by_side
 from advcli.threats.budget import Norm
 from advcli.threats.grid import Pixels, from_bytes
 from advcli.threats.space import Space
 
-# Values of all images in flight on a CPU: beyond this, operations are large enough to be shared
-_LANE_VALUES = 2**22
-# Bytes of a batch's layers from which more rows bring under 5 % (on one core; on a GPU a guess)
+# Bytes of all batches' layers from which more rows bring under 5 % (on a GPU a guess)
 _KNEE = 192 * 2**20
 _KNEE_GPU = 8 * 2**30
 
@@ -77,7 +74,7 @@ def auto_batch_size(
     """
     row_bytes = row_bytes or _bytes_per_row(input_shape)
     gpu = device.startswith("gpu")
-    worth, most = (_KNEE_GPU, 1024) if gpu else (_KNEE, 128)
+    worth, most = (_KNEE_GPU, 1024) if gpu else (_KNEE // side_by_side(), 128)
     rows = max(ROWS, min(most, worth // row_bytes // ROWS * ROWS))
     room = min(installed(device) // 2, free(device))
     while rows > 1 and rows * row_bytes > room:
@@ -85,22 +82,9 @@ def auto_batch_size(
     return rows
 
 
-def auto_lanes(
-    input_shape: tuple[int, int, int],
-    batch_size: int,
-    device: str = "cpu",
-    row_bytes: int | None = None,
-    *,
-    threads_at_once: bool = True,
-) -> int:
-    """How many batches side by side: one a core while they are small and memory suffices, one on
-    a GPU and where the model bears no more. It changes no result."""
-    if device.startswith("gpu") or not threads_at_once:
-        return 1
-    available = getattr(os, "sched_getaffinity", None)
-    cores = len(available(0)) if available else os.cpu_count() or 1
-    fit = free() // 2 // (batch_size * (row_bytes or _bytes_per_row(input_shape)))
-    return max(1, min(cores, _LANE_VALUES // (batch_size * int(np.prod(input_shape))), fit))
+def auto_lanes(batch_size: int, row_bytes: int) -> int:
+    """How many batches side by side, as far as memory suffices. It changes no result."""
+    return max(1, min(side_by_side(), free() // 2 // (batch_size * row_bytes)))
 
 
 def _bytes_per_row(input_shape: tuple[int, int, int]) -> int:
@@ -111,6 +95,9 @@ def _bytes_per_row(input_shape: tuple[int, int, int]) -> int:
 
 class Engine:
     """Runs attacks on one classifier; every run has one compiled shape.
+
+    `lanes`: batches side by side; `own_graphs`: each lane has to have a compiled graph of its own
+    (`Classifier.threads_at_once` says whether).
 
     With a `surrogate` (same input shape, same classes) attacks are crafted on that: each runs its
     whole schedule, and `classifier` judges the finished image, once.
@@ -130,17 +117,19 @@ class Engine:
         pixels: Pixels,
         seed: int,
         lanes: int = 1,
+        own_graphs: bool = False,
         surrogate: Model | None = None,
     ) -> None:
         self.classifier = classifier
         self.surrogate = surrogate
         self.batch_size = rounded_batch(batch_size)
         self.lanes = lanes
+        self._own_graphs = own_graphs
         self.pixels: Pixels = pixels
         self.seed = seed
         self.stats = EngineStats()
         self.on_shrink: Callable[[Attack], None] | None = None
-        self._compiled: dict[tuple[Attack, Norm], Slots] = {}
+        self._compiled: dict[tuple[Attack, Norm, int], Slots] = {}
 
     def predict(self, pixels: np.ndarray) -> Any:
         """The model as loaded on uint8 [N, H, W, C]: `.prediction` [N], `.logits` [N, K]."""
@@ -191,11 +180,11 @@ class Engine:
     ) -> Generator[Outcome, None, None]:
         """All of the backlog, unless memory runs out."""
         earlier = self.stats
-        slots = self.slots_for(attack, norm)
-        feed = Feed(backlog, self.lanes, slots.slots * self.lanes)
+        slots = [self.slots_for(attack, norm, number) for number in range(self.lanes)]
+        feed = Feed(backlog, self.lanes, sum(each.slots for each in slots))
         lanes = [
-            Lane(number, self.classifier, slots, attack, norm, self.pixels, self.seed, feed)
-            for number in range(self.lanes)
+            Lane(number, self.classifier, each, attack, norm, self.pixels, self.seed, feed)
+            for number, each in enumerate(slots)
         ]
         for lane in lanes:
             lane.begin()
@@ -224,18 +213,19 @@ class Engine:
                 self.batch_size = halved(self.batch_size)
         if (self.surrogate or self.classifier).jit_compile:
             self._compiled.clear()  # XLA compiles one shape
-        for known, slots in self._compiled.items():
-            slots.resize(self._rows(*known))
+        for (kind, within, _), slots in self._compiled.items():
+            slots.resize(self._rows(kind, within))
         return True
 
     def _rows(self, attack: Attack, norm: Norm) -> int:
         return row_count(self.batch_size, attack.width(Space(norm, self.classifier.input_shape)))
 
-    def slots_for(self, attack: Attack, norm: Norm) -> Slots:
+    def slots_for(self, attack: Attack, norm: Norm, lane: int = 0) -> Slots:
         """The compiled tick for `attack` in `norm`: traced once, kept for the engine's life."""
-        key = (attack, norm)
+        crafting = self.surrogate or self.classifier
+        # what XLA compiles keeps nothing between two calls
+        key = (attack, norm, lane if self._own_graphs and not crafting.jit_compile else 0)
         if key not in self._compiled:
-            crafting = self.surrogate or self.classifier
             self._compiled[key] = Slots(
                 crafting.logits,
                 attack,

@@ -35,6 +35,16 @@ class Carry(NamedTuple):
     record: Record
     k: Tensor  # int32 [S], steps taken
     status: Tensor  # int32 [S]
+    held: Tensor  # bool [S], a success that is not confirmed does not end the row
+
+
+class Ticked(NamedTuple):
+    """What a tick returns."""
+
+    carry: Carry
+    points: Tensor  # uint8 or float32 [S, H, W, C], the candidates
+    steps: Tensor  # int32, taken
+    divisible: Tensor  # bool [S], rows that `halves` can cut; [0] where it can cut none
 
 
 class Orders(NamedTuple):
@@ -53,6 +63,7 @@ class Orders(NamedTuple):
     eps: Any  # float32
     key: Any  # uint32 [S, 2]
     restart: Any  # int32
+    held: Any  # bool
     start: Any  # like `pixels` where the attack wants a start, else of size [S, 0, 0, 0]
 
 
@@ -71,6 +82,7 @@ def blank_orders(
         eps=np.zeros(slots, np.float32),
         key=np.zeros((slots, 2), np.uint32),
         restart=np.zeros(slots, np.int32),
+        held=np.zeros(slots, np.bool_),
         start=np.zeros((slots, *(shape if wants_start else (0, 0, 0))), kind),
     )
 
@@ -111,7 +123,8 @@ class Slots:
         self._compiled: Any = None
         self._gathered: Any = None
         self._halving: Any = None
-        self._divisible: Any = None
+        self._divides = not jit_compile and type(attack).divide is not Attack.divide
+        self._finishes = type(attack).finish is not Attack.finish
 
     def start(self, orders: Orders) -> Carry:
         """Idle slots, and the tick compiled for them; `orders` change nothing."""
@@ -149,23 +162,17 @@ class Slots:
             autograph=False,
             input_signature=(signature[0], tf.TensorSpec([None], tf.int32)),
         )
-        if type(self._attack).divide is not Attack.divide:
-            which = tf.TensorSpec([None], tf.bool)
-            self._halving = tf.function(
-                self._halved, autograph=False, input_signature=(signature[0], which, which)
-            )
-            self._divisible = tf.function(
-                lambda carry: self._halves(carry).possible,
-                autograph=False,
-                input_signature=signature[:1],
-            )
+        which = tf.TensorSpec([None], tf.bool)
+        self._halving = tf.function(
+            self._halved, autograph=False, input_signature=(signature[0], which, which)
+        )
 
     def tick(
         self, carry: Carry, orders: Orders, limit: int, patience: int, narrower: int
-    ) -> tuple[Carry, Tensor, Tensor]:
+    ) -> Ticked:
         """See `_tick`; the numbers are the host's."""
         numbers = (tf.constant(number, tf.int32) for number in (limit, patience, narrower))
-        ticked: tuple[Carry, Tensor, Tensor] = self._compiled(carry, self._sent(orders), *numbers)
+        ticked: Ticked = self._compiled(carry, self._sent(orders), *numbers)
         return ticked
 
     def _sent(self, orders: Orders) -> Orders:
@@ -179,15 +186,11 @@ class Slots:
         gathered: Carry = self._gathered(carry, tf.constant(kept, tf.int32))
         return gathered
 
-    def divisible(self, carry: Carry) -> np.ndarray | None:
-        """Rows that `halves` can cut, bool [S]; None: not with this attack, or under XLA."""
-        possible: np.ndarray | None = self._divisible and self._divisible(carry).numpy()
-        return possible
-
-    def halves(self, carry: Carry, first: list[bool], rest: list[bool]) -> Carry:
-        """Some rows reduced to the `first` half of what they have left, some to the `rest`."""
-        halved: Carry = self._halving(carry, tf.constant(first), tf.constant(rest))
-        return halved
+    def halves(self, carry: Carry, first: list[bool], rest: list[bool]) -> tuple[Carry, np.ndarray]:
+        """Some rows reduced to the `first` half of what they have left, some to the `rest`; and
+        which rows can be cut then."""
+        halved, possible = self._halving(carry, tf.constant(first), tf.constant(rest))
+        return halved, possible.numpy()
 
     @property
     def multiple(self) -> int:
@@ -209,18 +212,17 @@ class Slots:
         space = self._space.knowing(row.x0, row.eps, bounds)
         # −1: no step draws the numbers that init drew
         state = self._attack.init(row, space, Random(row.key, zeros - 1))
-        return Carry(row, bounds, state, empty_record(row.x0), zeros, zeros + RUNNING)
+        record = empty_record(row.x0)
+        return Carry(row, bounds, state, record, zeros, zeros + RUNNING, orders.held)
 
     def _tick(
         self, carry: Carry, orders: Orders, limit: Tensor, patience: Tensor, narrower: Tensor
-    ) -> tuple[Carry, Tensor, Tensor]:
+    ) -> Ticked:
         """At most `limit` steps, ending early once `patience` slot-steps were wasted.
 
         A done row wastes its slot as long as there is something to refill it with. At the end of
         a run there is not: then `narrower` > 0 is the width that would do, and what is wasted is
         what lies beyond it, as soon as the running rows would fit.
-
-        Returns the carry, the candidates (uint8 or float32 [S, H, W, C]) and [steps taken].
         """
         carry = tf.cond(
             tf.reduce_any(orders.refill),
@@ -261,7 +263,7 @@ class Slots:
             )
         if self.grid.pixels == "uint8":
             final = tf.cast(tf.round(final * 255.0), tf.uint8)
-        return carry, final, n
+        return Ticked(carry, final, n, self._possible(carry))
 
     def _refilled(self, orders: Orders, old: Carry) -> Carry:
         new = self._new(orders)
@@ -296,8 +298,10 @@ class Slots:
         )
         random = Random(row.key, carry.k)
         moved, done = self._attack.step(row, carry.state, carry.k, space, judge, random)
+        # the state of any other row that rests is not needed again
+        rests = ~active & (carry.held | (tf.equal(carry.status, ENDED) & self._finishes))
         state = tf.cond(
-            tf.reduce_all(active), lambda: moved, lambda: _mixed(active, moved, carry.state)
+            tf.reduce_any(rests), lambda: _mixed(rests, carry.state, moved), lambda: moved
         )
         k = carry.k + tf.cast(active, tf.int32)
         status = carry.status
@@ -305,7 +309,7 @@ class Slots:
             status = tf.where(active & judge.record.found, FOUND, status)
         # last, so that a row whose successes are never confirmed comes to its end
         status = tf.where(active & (done | (k >= self.length)), ENDED, status)
-        return Carry(row, carry.bounds, state, judge.record, k, status)
+        return carry._replace(state=state, record=judge.record, k=k, status=status)
 
     def _halves(self, carry: Carry) -> Halves:
         halves = self._attack.divide(
@@ -315,7 +319,10 @@ class Slots:
             raise TypeError(f"'{self._attack.name}' has a `divide` that says nothing")
         return halves
 
-    def _halved(self, carry: Carry, first: Tensor, rest: Tensor) -> Carry:
+    def _possible(self, carry: Carry) -> Tensor:
+        return self._halves(carry).possible if self._divides else tf.zeros([0], tf.bool)
+
+    def _halved(self, carry: Carry, first: Tensor, rest: Tensor) -> tuple[Carry, Tensor]:
         halves, record = self._halves(carry), carry.record
         state = _mixed(rest, halves.rest, _mixed(first, halves.first, carry.state))
         # what was spent before stays with the first half
@@ -323,7 +330,8 @@ class Slots:
             name: tf.where(rest, 0, getattr(record, name))
             for name in ("forwards", "gradients", "stalled")
         }
-        return carry._replace(state=state, record=record._replace(**spent))
+        carry = carry._replace(state=state, record=record._replace(**spent))
+        return carry, self._possible(carry)
 
     def _candidates(self, carry: Carry) -> Tensor:
         """Per row: the best point asked about, or what `finish` proposes if nothing succeeded."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from collections.abc import Sequence
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from advcli.engine.jobs import Job
+from advcli.engine.jobs import Attempt, Job, Seat
 from advcli.engine.judge import NOISE
+from advcli.threats.budget import Norm
 from advcli.threats.grid import from_bytes, to_bytes
 from advcli.threats.space import distances
 
@@ -19,6 +21,63 @@ class Confirming(Protocol):
     """What is needed of a classifier here."""
 
     def confirm(self, x: np.ndarray) -> Any: ...
+
+
+class Try(NamedTuple):
+    """A row's answer before the model as loaded has seen it; the last fields are its record's."""
+
+    seat: Seat
+    slot: int  # where the row is, if it keeps its place
+    point: np.ndarray
+    ended: bool  # there was nothing left to try; otherwise a success ended it
+    steps: int
+    confirmations: int  # this one included
+    found: bool
+    score: float
+    forwards: int
+    gradients: int
+    stalled: int
+    nonfinite: bool
+
+
+def judged(
+    classifier: Confirming,
+    tries: Sequence[Try],
+    norm: Norm,
+    *,
+    minimum_norm: bool,
+    transfer: bool,
+) -> list[tuple[Attempt, bool]]:
+    """What the model as loaded makes of each, and whether it refused what was found a success."""
+    points = np.stack([tried.point for tried in tries])
+    confirmed = classifier.confirm(from_bytes(points) if points.dtype == np.uint8 else points)
+    answers = []
+    for place, tried in enumerate(tries):
+        job, point, asked = tried.seat.job, tried.point, tried.confirmations
+        prediction = int(confirmed.prediction[place])
+        success, clear = verdict(job, prediction, confirmed.logits[place])
+        distance = measured(job, point)
+        if job.eps is not None:
+            success = success and distance[norm] <= job.eps * (1.0 + 1e-6)
+        refused = tried.found and not (success and clear) and not transfer
+        if minimum_norm and refused:
+            success, prediction, point, more = outwards(classifier, job, point, prediction)
+            distance, asked = measured(job, point), asked + more
+        attempt = Attempt(
+            success=success,
+            found=tried.found and not refused and not transfer,
+            prediction=prediction,
+            point=point,
+            distance=distance,
+            score=tried.score if np.isfinite(tried.score) else -1e30,
+            forwards=tried.forwards + asked,
+            gradients=tried.gradients,
+            steps=tried.steps,
+            stalled=tried.stalled,
+            nonfinite=tried.nonfinite or not np.isfinite(confirmed.logits[place]).all(),
+        )
+        answers.append((attempt, refused))
+    return answers
 
 
 def verdict(job: Job, prediction: int, logits: np.ndarray) -> tuple[bool, bool]:

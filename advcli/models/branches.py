@@ -3,7 +3,7 @@
 oneDNN computes a convolution, its bias and the sum with another branch in one operation, and
 TensorFlow keeps the memory of that sum in the operation itself (`fuse_add_src_` in mkl_conv_ops.cc;
 2.21 was seen to crash): two threads that run the same graph at once overwrite each other's, which
-crashes or, worse, computes something else. Such a network is only ever run by one thread.
+crashes or, worse, computes something else. Of such a network every thread has a graph of its own.
 """
 
 from __future__ import annotations

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +22,7 @@ from advcli.models.footprint import row_bytes
 from advcli.models.head import SMALLEST, Head, without_peeling
 from advcli.models.loader import LoadedModel, first_line
 from advcli.models.preprocessing import Preprocessing
+from advcli.models.runtime import side_by_side
 from advcli.models.sniff import shown
 
 Array = np.ndarray[Any, Any]
@@ -42,13 +46,15 @@ class Classifier:
     """An image classifier with its preprocessing; see `build`.
 
     `input_shape` is (H, W, C) in pixel space; `jit_compile` the path that `check_gradient` found
-    right (None before it ran, False the plain graph, True XLA).
+    right (None before it ran, False the plain graph, True XLA). `threads_at_once`: whether one
+    graph of it may be run by several threads at the same time.
     """
 
     input_shape: tuple[int, int, int]
     class_count: int
     findings: tuple[Finding, ...]
     jit_compile: bool | None
+    threads_at_once: bool
 
     def __init__(
         self,
@@ -82,16 +88,13 @@ class Classifier:
                     [tf.constant(weight) for weight in weights] for weights in self._weights
                 )
         self._confirm = self._compile_confirm()
+        self.threads_at_once = not adds_branches(model)
+        self._turn = threading.Lock()
 
     @property
     def row_bytes(self) -> int:
         """What one image costs in memory while its gradient is computed."""
         return row_bytes(self._loaded.model, self.input_shape)
-
-    @property
-    def threads_at_once(self) -> bool:
-        """Whether several threads may ask it at the same time."""
-        return not adds_branches(self._loaded.model)
 
     def logits(self, x: Tensor) -> Tensor:
         """Float32 [B, H, W, C] in [0, 1] to float32 logits [B, K], differentiably.
@@ -118,17 +121,29 @@ class Classifier:
         **Arguments**
         - `x`: float32 [N, H, W, C] in [0, 1], any N. Preprocessed in float64 and rounded once.
         """
-        predictions, logits = [np.zeros(0, np.int64)], [np.zeros((0, self.class_count), np.float32)]
-        for start in range(0, len(x), self.confirm_batch):
-            chunk = np.asarray(x[start : start + self.confirm_batch])
-            count = len(chunk)
-            if count < self.confirm_batch:
-                rows = np.arange(self.confirm_batch) % count
-                chunk = chunk[rows]
-            prediction, z = self._confirm(tf.constant(self.preprocessing.apply_exactly(chunk)))
-            predictions.append(prediction.numpy()[:count])
-            logits.append(z.numpy()[:count])
-        return Confirmed(np.concatenate(predictions), np.concatenate(logits))
+        batch = self.confirm_batch
+        chunks = [x[start : start + batch] for start in range(0, len(x), batch)]
+        if len(chunks) > 1 and self.threads_at_once:
+            with ThreadPoolExecutor(side_by_side()) as threads:
+                answers = list(threads.map(self._confirmed, chunks))
+        else:
+            answers = [self._confirmed(chunk) for chunk in chunks]
+        return Confirmed(
+            np.concatenate([np.zeros(0, np.int64), *(answer.prediction for answer in answers)]),
+            np.concatenate(
+                [np.zeros((0, self.class_count), np.float32), *(each.logits for each in answers)]
+            ),
+        )
+
+    def _confirmed(self, x: Array) -> Confirmed:
+        """Of one batch at most."""
+        count = len(x)
+        if count < self.confirm_batch:
+            x = x[np.arange(self.confirm_batch) % count]
+        fed = tf.constant(self.preprocessing.apply_exactly(x))
+        with nullcontext() if self.threads_at_once else self._turn:
+            prediction, logits = self._confirm(fed)
+            return Confirmed(prediction.numpy()[:count], logits.numpy()[:count])
 
     def _compile_confirm(self) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
         head, loaded = self.head, self._loaded
@@ -168,8 +183,8 @@ def build(
         detail = f"its flat input is read as an image of {height}×{width}×{channels}"
         findings += (Finding("flat-input", "note", detail),)
     if confirm_batch is None:
-        # an attack has a few images confirmed at a time: twice as many would be half empty
-        confirm_batch = max(8, min(16, 2**18 // math.prod(loaded.image.shape) // 8 * 8))
+        # a lane has 32 answers confirmed at a time
+        confirm_batch = max(8, min(32, 2**18 // math.prod(loaded.image.shape) // 8 * 8))
 
     def made(folding: Folding | None, findings: tuple[Finding, ...]) -> Classifier:
         return Classifier(

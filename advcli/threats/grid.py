@@ -13,7 +13,7 @@ import numpy as np
 
 from advcli.lazy import Tensor, tf
 from advcli.threats.budget import Norm, whole_levels
-from advcli.threats.space import Bounds, Space, per_row, select
+from advcli.threats.space import Bounds, Space, clipped, per_row, select
 
 Pixels = Literal["uint8", "float"]
 
@@ -52,7 +52,7 @@ class Grid:
 
     def snap(self, x: Tensor, bounds: Bounds) -> Tensor:
         """`round` for uint8 and Linf, where the bounds are known."""
-        return tf.clip_by_value(tf.round(x * 255.0) * _UNIT, *bounds)
+        return clipped(tf.round(x * 255.0) * _UNIT, bounds)
 
     def round(self, x: Tensor, x0: Tensor, eps: Tensor) -> Tensor:
         """The point of the grid that stands for `x`; x0 lies on the grid, eps [S] may be inf.

@@ -89,6 +89,11 @@ class Bounds(NamedTuple):
     high: Tensor
 
 
+def clipped(x: Tensor, bounds: Bounds) -> Tensor:
+    """`x` within bounds of its own shape; `tf.clip_by_value` goes over the images twice."""
+    return tf.raw_ops.ClipByValue(t=x, clip_value_min=bounds.low, clip_value_max=bounds.high)
+
+
 class Space:
     """A norm over images of shape (H, W, C)."""
 
@@ -123,7 +128,7 @@ class Space:
     def project(self, x: Tensor, x0: Tensor, eps: Tensor) -> Tensor:
         """The point of the ball ∩ box that is nearest to `x` in the Euclidean sense; eps [S]."""
         if self.norm == "linf":
-            return tf.clip_by_value(x, *self.bounds(x0, eps))
+            return clipped(x, self.bounds(x0, eps))
         if self.norm == "l2":
             return _project_l2(x, x0, eps)
         if self.norm == "l1":

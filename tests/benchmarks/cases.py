@@ -121,20 +121,14 @@ class Opened:
         """The engine as an audit sets it up."""
         from advcli.engine.run import Engine, auto_lanes
 
-        bench = self.bench
-        device, model = bench.device.split(" ")[0], bench.classifier
+        model = self.classifier
         return Engine(
             model,
-            batch_size=bench.batch_size,
+            batch_size=self.bench.batch_size,
             pixels=pixels,
             seed=seed,
-            lanes=auto_lanes(
-                bench.input_shape,
-                bench.batch_size,
-                device,
-                model.row_bytes,
-                threads_at_once=model.threads_at_once,
-            ),
+            lanes=auto_lanes(self.bench.batch_size, model.row_bytes),
+            own_graphs=not model.threads_at_once,
         )
 
     def subjects(self, eps: float | None = None) -> list[Any]:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import os
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from advcli.models.runtime import cores
 from tests.benchmarks.cases import NETS
 
 
@@ -28,3 +30,11 @@ def facts(name: str, arguments: Sequence[str], options: Any, repetitions: str) -
     """What stands above every table, but for versions and device."""
     command = shlex.join(["python", "-m", f"tests.benchmarks.{name}", *arguments])
     return {"command": f"`{command}`", "repetitions": repetitions, "seed": str(options.seed)}
+
+
+def one_at_a_time() -> None:
+    """Operations are split among all cores, as others expect of TensorFlow; before it is imported.
+
+    By default advcli gives its threads a share of the cores each.
+    """
+    os.environ.setdefault("TF_NUM_INTRAOP_THREADS", str(cores()))

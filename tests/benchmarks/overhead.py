@@ -20,7 +20,7 @@ import dataclasses
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from statistics import median
 from typing import Any
@@ -83,11 +83,13 @@ class Bare:
     def __init__(self, opened: Opened, engine: Any, kind: str, seconds: float) -> None:
         import tensorflow as tf
 
-        self._step = our_step(opened, kind)
         self._lanes, self._batch = engine.lanes, engine.batch_size
+        # each thread's own, as in the engine where that has to be
+        self._steps = [our_step(opened, kind) for _ in range(self._lanes)]
         rows = np.arange(self._batch) % len(opened.labels)
         self._x, self._y = tf.constant(opened.x[rows]), tf.constant(opened.labels[rows])
-        self._calls(1)  # tracing
+        for step in self._steps:
+            step(self._x, self._y)  # traced, one after the other
         self._count = max(2, int(seconds / self._calls(2)))
 
     def seconds_a_row(self) -> float:
@@ -97,11 +99,11 @@ class Bare:
     def _calls(self, count: int) -> float:
         """Seconds of one of `count` rounds in which every thread makes one call."""
 
-        def work() -> None:
+        def work(step: Callable[[Any, Any], Any]) -> None:
             for _ in range(count):
-                self._step(self._x, self._y).numpy()
+                step(self._x, self._y).numpy()
 
-        threads = [threading.Thread(target=work) for _ in range(self._lanes)]
+        threads = [threading.Thread(target=work, args=(step,)) for step in self._steps]
         began = time.perf_counter()
         for thread in threads:
             thread.start()
@@ -116,11 +118,12 @@ def measure(opened: Opened, options: argparse.Namespace) -> list[Run]:
     room = engine.batch_size * engine.lanes
     nothing = _repeated(opened.subjects(_NOTHING), options.fills * room)
     budget = _repeated(opened.subjects(), 4 * options.fills * room)
+    audited = _repeated(opened.subjects(), options.audited)
     spec = f"pgd:steps={options.steps}"
     runs = [
         Run("PGD, nothing fooled", [spec], nothing),
         Run("PGD, case's budget", [spec], budget),
-        *(Run(f"preset {name}", _specs(name), opened.subjects()) for name in options.preset),
+        *(Run(f"preset {name}", _specs(name), audited) for name in options.preset),
     ]
     calls = {kind: Bare(opened, engine, kind, options.seconds) for kind in ("bare", "forward")}
 
@@ -180,6 +183,7 @@ def parser() -> argparse.ArgumentParser:
     add("--preset", nargs="*", default=[], help="their cascades too")
     add("--steps", type=int, default=40)
     add("--images", type=int, default=256, help="different ones; repeated to fill the slots")
+    add("--audited", type=int, default=512, help="images of a preset's run, by repetition")
     add("--fills", type=int, default=2, help="how often the slots are filled; at the budget ×4")
     add("--seconds", type=float, default=1.0, help="of bare calls, each time")
     add("--repetitions", type=int, default=3)

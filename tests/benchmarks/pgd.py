@@ -99,6 +99,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Parse, run, print."""
     arguments = sys.argv[1:] if arguments is None else arguments
     options = parser().parse_args(arguments)
+    commandline.one_at_a_time()
     reports = [
         compare(
             find(name, options.nets, options.eps or _EPS.get(name)),

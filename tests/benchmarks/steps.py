@@ -151,6 +151,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Parse, run, print."""
     arguments = sys.argv[1:] if arguments is None else arguments
     options = parser().parse_args(arguments)
+    commandline.one_at_a_time()
     sections, torch, facts = [], None, {}
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))

@@ -15,9 +15,10 @@ SMALL, LARGE = (28, 28, 1), (224, 224, 3)
 @pytest.fixture
 def machine(monkeypatch):
     """Memory that is installed, and left, in bytes."""
-    has = {"installed": 64 * GIB, "free": 60 * GIB}
+    has = {"installed": 64 * GIB, "free": 60 * GIB, "threads": 1}
     monkeypatch.setattr(engine, "installed", lambda device="cpu": has["installed"])
     monkeypatch.setattr(engine, "free", lambda device="cpu": has["free"])
+    monkeypatch.setattr(engine, "side_by_side", lambda: has["threads"])
     return has
 
 
@@ -27,6 +28,8 @@ def test_the_knee_lies_at_more_rows_the_less_a_row_computes(machine):
     assert (sizes[0], sizes[-1]) == (128, 8)
     assert all(rows % 8 == 0 for rows in sizes)
     assert auto_batch_size(SMALL, "gpu:0", 2**20) > 128
+    machine["threads"] = 2
+    assert auto_batch_size(SMALL, "cpu", 4 * 2**20) == sizes[2] // 2
 
 
 @pytest.mark.parametrize("gib", [0.5, 1, 2, 4, 8, 64])
@@ -34,7 +37,7 @@ def test_the_knee_lies_at_more_rows_the_less_a_row_computes(machine):
 def test_half_of_the_memory_is_never_exceeded(machine, gib, mib):
     machine.update(installed=int(gib * GIB), free=int(0.9 * gib * GIB))
     rows = auto_batch_size(LARGE, "cpu", mib * 2**20)
-    lanes = auto_lanes(LARGE, rows, "cpu", mib * 2**20)
+    lanes = auto_lanes(rows, mib * 2**20)
     assert rows == 1 or rows * mib * 2**20 <= gib * GIB / 2
     assert lanes == 1 or lanes * rows * mib * 2**20 <= 0.45 * gib * GIB
     assert rows == 1 or rows % 8 == 0
@@ -51,12 +54,12 @@ def test_what_else_runs_decides_the_lanes_and_only_where_it_is_tight_the_batch(m
     assert auto_batch_size(LARGE, "cpu", 200 * 2**20) == 1
 
 
-def test_lanes_fit_into_what_is_free(machine, monkeypatch):
-    monkeypatch.setattr(engine.os, "sched_getaffinity", lambda _: range(16), raising=False)
-    assert auto_lanes(SMALL, 8, "cpu", GIB) == 3
+def test_lanes_fit_into_what_is_free(machine):
+    machine["threads"] = 16
+    assert auto_lanes(8, GIB) == 3
     machine["free"] = 8 * GIB
-    assert auto_lanes(SMALL, 8, "cpu", GIB) == 1
-    assert auto_lanes(SMALL, 8, "cpu", 2**20) == 16
+    assert auto_lanes(8, GIB) == 1
+    assert auto_lanes(8, 2**20) == 16
 
 
 def test_a_container_has_no_more_than_its_limit(monkeypatch, tmp_path):

@@ -7,6 +7,8 @@ import dataclasses
 import numpy as np
 import pytest
 
+from advcli.attacks.base import Attack
+from advcli.attacks.race import Race
 from advcli.attacks.registry import parse_spec
 from advcli.engine.jobs import Attempt, Chain, Subject
 from advcli.engine.lane import Lane
@@ -71,17 +73,17 @@ def test_dividing_saves_steps_and_changes_nothing(monkeypatch, robust, pixels, e
     longest = max(outcome.gradients for outcome, _ in found.values())
     assert longest > 2 * 60  # beyond its first ascent
     assert len({outcome.success for outcome, _ in found.values()}) == 2
-    monkeypatch.setattr(Slots, "divisible", lambda *_: None)
+    monkeypatch.setattr(Race, "divide", Attack.divide)
     assert run(robust, pixels, eps, lanes) == found
 
 
 def test_neither_where_a_success_is_not_confirmed(monkeypatch, robust):
     again = []
-    begin = Lane._begin_again
-    monkeypatch.setattr(Lane, "_begin_again", lambda *a: again.append(1) or begin(*a))
+    leave = Lane._leave
+    monkeypatch.setattr(Lane, "_leave", lambda *a: again.append(len(a) == 3) or leave(*a))
     found = run(robust, "uint8", (0.13,), quantum=1.0)
-    assert again
-    monkeypatch.setattr(Slots, "divisible", lambda *_: None)
+    assert any(again)  # a whole job
+    monkeypatch.setattr(Race, "divide", Attack.divide)
     assert run(robust, "uint8", (0.13,), quantum=1.0) == found
 
 

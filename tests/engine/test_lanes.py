@@ -11,7 +11,7 @@ import pytest
 from advcli.attacks.registry import parse_spec
 from advcli.engine.feed import Crew, Feed
 from advcli.engine.jobs import Subject
-from advcli.engine.run import Engine, auto_lanes
+from advcli.engine.run import Engine
 from tests.support.linear import LinearModel, images
 
 
@@ -55,6 +55,31 @@ def test_the_number_of_lanes_changes_no_bit(model, spec, norm, eps):
         assert len(outcomes) == 50 * max(1, len(eps))
     assert found[0] == found[1] == found[2]
     assert not of_lanes()
+
+
+def test_lanes_may_have_graphs_of_their_own(model):
+    clean = images(model.input_shape, 40, seed=3)
+    attack = parse_spec("pgd", "linf").attack
+    found = []
+    for own in (False, True):
+        engine = Engine(model, batch_size=8, pixels="uint8", seed=0, lanes=2, own_graphs=own)
+        first, second = (engine.slots_for(attack, "linf", lane) for lane in range(2))
+        assert (first is second) != own
+        outcomes = engine.run(attack, "linf", subjects_of(model, clean, (0.05,)))
+        found.append({o.key: (o.success, o.point.tobytes(), o.steps) for o in outcomes})
+    assert found[0] == found[1]
+    assert len(found[0]) == 40
+
+
+def test_work_is_shared_by_what_is_left_of_it():
+    """A lane that took many images but is nearly done with them gets as much as an idle one."""
+    blank = np.zeros((1, 1, 1), np.uint8)
+    feed = Feed([Subject(str(i), blank, 0, "") for i in range(12)], lanes=2, ahead=64)
+    feed.top_up()
+    feed.holds(1, 0.5)
+    first = [feed.take(0, idle=False) for _ in range(12)]
+    assert sum(subject is not None for subject in first) == 7
+    assert feed.take(1, idle=False) is not None
 
 
 def test_an_error_in_a_lane_reaches_the_caller_and_ends_the_others(model):
@@ -151,8 +176,9 @@ def test_the_stream_is_read_by_the_caller_alone_and_not_far_ahead(model):
     known = 0
     for _ in engine.run(parse_spec("pgd").attack, "linf", stream()):
         known += 1
-        # 2 lanes × 8 slots, as many waiting, and what was answered since this thread last read
-        assert len(pulled) - known <= 3 * 16
+        # 2 lanes × 8 slots, as many waiting, and what was answered since this thread last read;
+        # 32 answers in each lane wait to be confirmed together
+        assert len(pulled) - known <= 3 * 16 + 2 * 32
     assert known == 300
     assert threads == {threading.current_thread()}
 
@@ -172,7 +198,7 @@ def test_lanes_as_fast_as_the_stream_do_not_keep_their_answers_from_being_told()
     class Lane:
         def ticks(self):
             while (subject := feed.take(0, idle=True)) is not None:
-                feed.finished(0)
+                feed.holds(0, 0.0)
                 yield [subject.key]
                 answered.release()
 
@@ -193,9 +219,3 @@ def test_few_images_are_shared_between_the_lanes():
     second = [feed.take(1, idle=False) for _ in range(8)]
     assert [sum(s is not None for s in taken) for taken in (first, second)] == [4, 3]
     assert feed.exhausted()
-
-
-def test_lanes_follow_the_size_of_a_batch():
-    assert auto_lanes((28, 28, 1), 128, "gpu:0") == 1
-    small, large = auto_lanes((28, 28, 1), 8), auto_lanes((512, 512, 3), 64)
-    assert small >= large == 1

@@ -1,8 +1,10 @@
-"""A network that adds up branches is never run by two threads at once."""
+"""Of a network that adds up branches, no graph is ever run by two threads at once."""
 
+import threading
+
+import numpy as np
 import pytest
 
-from advcli.engine.run import auto_lanes
 from advcli.models.branches import adds_branches
 from advcli.models.classifier import build
 from advcli.models.loader import load
@@ -68,9 +70,36 @@ def test_a_layer_that_adds_within_itself(layer):
     assert adds_branches(keras().Model(inputs, layer()(inputs)))
 
 
-def test_its_engine_has_one_lane(tmp_path):
+def test_threads_may_not_share_its_graph(tmp_path):
     path = saved(network(lambda pair: keras().layers.Add()(pair)), tmp_path / "m.h5")
     assert not build(load(path), PRESETS["unit"]).threads_at_once
     path = saved(network(None), tmp_path / "m.h5")
     assert build(load(path), PRESETS["unit"]).threads_at_once
-    assert auto_lanes((8, 8, 1), 8, threads_at_once=False) == 1
+
+
+def test_its_answers_are_confirmed_one_after_the_other(tmp_path, monkeypatch):
+    """Of a network without branches, by two threads at once; the answers are the same."""
+    monkeypatch.setattr("advcli.models.classifier.side_by_side", lambda: 2)
+    x = np.random.default_rng(0).random((16, 8, 8, 1), dtype=np.float32)
+    for merge in (None, lambda pair: keras().layers.Add()(pair)):
+        path = saved(network(merge), tmp_path / "m.h5")
+        classifier = build(load(path), PRESETS["unit"], confirm_batch=4)
+        one_by_one = [classifier.confirm(image[None]) for image in x]
+        both, inside, most = threading.Barrier(2), [], []
+        ask = classifier._confirm
+
+        def watched(fed, merge=merge, both=both, inside=inside, most=most, ask=ask):
+            inside.append(1)
+            most.append(len(inside))
+            if merge is None:
+                both.wait(timeout=60)
+            answer = ask(fed)
+            inside.pop()
+            return answer
+
+        classifier._confirm = watched
+        found = classifier.confirm(x)
+        assert max(most) == (2 if merge is None else 1)
+        expected = np.concatenate([answer.logits for answer in one_by_one])
+        np.testing.assert_array_equal(found.logits, expected)
+        assert found.prediction.tolist() == expected.argmax(axis=1).tolist()

@@ -38,6 +38,21 @@ def test_nothing_on_the_screen_and_settings_are_forced(tmp_path):
     assert done.returncode == 0
 
 
+def test_threads_side_by_side_share_the_cores():
+    code = (
+        "runtime.cores = lambda: 6; runtime.prepare('cpu', one_thread={});"
+        "import tensorflow as tf;"
+        "print(runtime.side_by_side(), tf.config.threading.get_intra_op_parallelism_threads())"
+    )
+    # 0: TensorFlow's own choice, all cores or what the environment says
+    assert in_new_process(code.format(False)).stdout == "4 1\n"
+    assert in_new_process(code.format(True)).stdout == "4 0\n"
+    assert in_new_process(code.format(False), TF_NUM_INTRAOP_THREADS="5").stdout == "4 0\n"
+    assert in_new_process("print(runtime.side_by_side())").stdout == "1\n"
+    late = "import tensorflow as tf; tf.constant(1) + 1; runtime.prepare('cpu'); print('ready')"
+    assert in_new_process(late).stdout.endswith("ready\n")
+
+
 def test_devices():
     runtime.prepare("cpu")
     assert runtime.describe_device().startswith("cpu (")
