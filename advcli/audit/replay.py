@@ -18,7 +18,7 @@ from advcli.audit.setup import Bench, stream_of
 from advcli.audit.starts import Starts
 from advcli.engine.fitted import judge
 from advcli.engine.jobs import Outcome, Subject
-from advcli.engine.run import Engine
+from advcli.engine.run import Engine, auto_lanes
 from advcli.engine.transform import NaturalOutcome, NaturalSubject
 
 __all__ = ["replayed"]
@@ -49,6 +49,7 @@ def replayed(
         batch_size=batch_size,
         pixels=config.pixels,
         seed=config.seed,
+        lanes=auto_lanes(batch_size, bench.crafting.row_bytes),
         surrogate=None if bench.surrogate is None else bench.surrogate.classifier,
     )
     starts = Starts(stream, engine.predict, known_starts)

@@ -208,7 +208,6 @@ def prepare(
         pixels=config.pixels,
         seed=config.seed,
         lanes=auto_lanes(bench.batch_size, bench.crafting.row_bytes),
-        own_graphs=not bench.crafting.threads_at_once,
         surrogate=None if bench.surrogate is None else bench.surrogate.classifier,
     )
     run = _describe(config, bench, phases, target, engine, command_line)

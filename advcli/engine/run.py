@@ -36,6 +36,8 @@ class Model(Protocol):
     def class_count(self) -> int: ...
     @property
     def jit_compile(self) -> bool | None: ...
+    @property
+    def threads_at_once(self) -> bool: ...
     def logits(self, x: Tensor) -> Tensor: ...
     def confirm(self, x: np.ndarray) -> Any: ...
 
@@ -96,8 +98,8 @@ def _bytes_per_row(input_shape: tuple[int, int, int]) -> int:
 class Engine:
     """Runs attacks on one classifier; every run has one compiled shape.
 
-    `lanes`: batches side by side; `own_graphs`: each lane has to have a compiled graph of its own
-    (`Classifier.threads_at_once` says whether).
+    `lanes`: batches side by side, each with a compiled graph of its own where threads may not share
+    one.
 
     With a `surrogate` (same input shape, same classes) attacks are crafted on that: each runs its
     whole schedule, and `classifier` judges the finished image, once.
@@ -117,14 +119,12 @@ class Engine:
         pixels: Pixels,
         seed: int,
         lanes: int = 1,
-        own_graphs: bool = False,
         surrogate: Model | None = None,
     ) -> None:
         self.classifier = classifier
         self.surrogate = surrogate
         self.batch_size = rounded_batch(batch_size)
         self.lanes = lanes
-        self._own_graphs = own_graphs
         self.pixels: Pixels = pixels
         self.seed = seed
         self.stats = EngineStats()
@@ -224,7 +224,8 @@ class Engine:
         """The compiled tick for `attack` in `norm`: traced once, kept for the engine's life."""
         crafting = self.surrogate or self.classifier
         # what XLA compiles keeps nothing between two calls
-        key = (attack, norm, lane if self._own_graphs and not crafting.jit_compile else 0)
+        shared = crafting.threads_at_once or bool(crafting.jit_compile)
+        key = (attack, norm, 0 if shared else lane)
         if key not in self._compiled:
             self._compiled[key] = Slots(
                 crafting.logits,

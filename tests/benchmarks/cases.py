@@ -128,7 +128,6 @@ class Opened:
             pixels=pixels,
             seed=seed,
             lanes=auto_lanes(self.bench.batch_size, model.row_bytes),
-            own_graphs=not model.threads_at_once,
         )
 
     def subjects(self, eps: float | None = None) -> list[Any]:

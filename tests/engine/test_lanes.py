@@ -57,12 +57,13 @@ def test_the_number_of_lanes_changes_no_bit(model, spec, norm, eps):
     assert not of_lanes()
 
 
-def test_lanes_may_have_graphs_of_their_own(model):
+def test_lanes_have_graphs_of_their_own_where_threads_may_not_share_one(monkeypatch, model):
     clean = images(model.input_shape, 40, seed=3)
     attack = parse_spec("pgd", "linf").attack
     found = []
     for own in (False, True):
-        engine = Engine(model, batch_size=8, pixels="uint8", seed=0, lanes=2, own_graphs=own)
+        monkeypatch.setattr(model, "threads_at_once", not own)
+        engine = Engine(model, batch_size=8, pixels="uint8", seed=0, lanes=2)
         first, second = (engine.slots_for(attack, "linf", lane) for lane in range(2))
         assert (first is second) != own
         outcomes = engine.run(attack, "linf", subjects_of(model, clean, (0.05,)))

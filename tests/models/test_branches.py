@@ -5,6 +5,9 @@ import threading
 import numpy as np
 import pytest
 
+from advcli.attacks.registry import parse_spec
+from advcli.engine.jobs import Subject
+from advcli.engine.run import Engine
 from advcli.models.branches import adds_branches
 from advcli.models.classifier import build
 from advcli.models.loader import load
@@ -103,3 +106,23 @@ def test_its_answers_are_confirmed_one_after_the_other(tmp_path, monkeypatch):
         expected = np.concatenate([answer.logits for answer in one_by_one])
         np.testing.assert_array_equal(found.logits, expected)
         assert found.prediction.tolist() == expected.argmax(axis=1).tolist()
+
+
+def test_two_lanes_answer_what_one_does(tmp_path):
+    path = saved(network(lambda pair: keras().layers.Add()(pair)), tmp_path / "m.h5")
+    classifier = build(load(path), PRESETS["unit"])
+    pixels = np.random.default_rng(1).integers(0, 256, (96, 8, 8, 1), np.uint8)
+    labels = classifier.confirm(pixels / np.float32(255)).prediction
+    subjects = [
+        Subject(str(i), image, int(label), f"content {i}", (0.02, 0.9))
+        for i, (image, label) in enumerate(zip(pixels, labels, strict=True))
+    ]
+    found = []
+    for lanes in (1, 2):
+        engine = Engine(classifier, batch_size=16, pixels="uint8", seed=0, lanes=lanes)
+        outcomes = engine.run(parse_spec("pgd:steps=20", "linf").attack, "linf", subjects)
+        found.append(
+            {(o.key, o.eps): (o.success, o.point.tobytes(), o.gradients) for o in outcomes}
+        )
+    assert found[0] == found[1]
+    assert len({success for success, _, _ in found[0].values()}) == 2

@@ -18,6 +18,7 @@ class LinearModel:
     """Logits = flatten(x)·W + b; stands in for `advcli.models.classifier.Classifier`."""
 
     jit_compile: bool | None = None
+    threads_at_once = True
 
     def __init__(self, shape, classes: int, seed: int = 0, scale: float = 1.0) -> None:
         random = np.random.default_rng(seed)
