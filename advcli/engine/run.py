@@ -17,7 +17,7 @@ from advcli.engine.memory import free, installed
 from advcli.engine.slots import ROWS, Slots
 from advcli.errors import NoVerdictError
 from advcli.lazy import Tensor
-from advcli.models.runtime import out_of_memory, side_by_side
+from advcli.models.runtime import cores, out_of_memory, side_by_side
 from advcli.threats.budget import Norm
 from advcli.threats.grid import Pixels, from_bytes
 from advcli.threats.space import Space
@@ -76,7 +76,10 @@ def auto_batch_size(
     """
     row_bytes = row_bytes or _bytes_per_row(input_shape)
     gpu = device.startswith("gpu")
-    worth, most = (_KNEE_GPU, 1024) if gpu else (_KNEE // side_by_side(), 128)
+    lanes = side_by_side()
+    # a lane that splits its operations among several cores needs more rows than one that does not
+    share = min(1.0, cores() // lanes / lanes)
+    worth, most = (_KNEE_GPU, 1024) if gpu else (int(share * _KNEE), 128)
     rows = max(ROWS, min(most, worth // row_bytes // ROWS * ROWS))
     room = min(installed(device) // 2, free(device))
     while rows > 1 and rows * row_bytes > room:

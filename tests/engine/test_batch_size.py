@@ -15,10 +15,11 @@ SMALL, LARGE = (28, 28, 1), (224, 224, 3)
 @pytest.fixture
 def machine(monkeypatch):
     """Memory that is installed, and left, in bytes."""
-    has = {"installed": 64 * GIB, "free": 60 * GIB, "threads": 1}
+    has = {"installed": 64 * GIB, "free": 60 * GIB, "threads": 1, "cores": 1}
     monkeypatch.setattr(engine, "installed", lambda device="cpu": has["installed"])
     monkeypatch.setattr(engine, "free", lambda device="cpu": has["free"])
     monkeypatch.setattr(engine, "side_by_side", lambda: has["threads"])
+    monkeypatch.setattr(engine, "cores", lambda: has["cores"])
     return has
 
 
@@ -28,8 +29,10 @@ def test_the_knee_lies_at_more_rows_the_less_a_row_computes(machine):
     assert (sizes[0], sizes[-1]) == (128, 8)
     assert all(rows % 8 == 0 for rows in sizes)
     assert auto_batch_size(SMALL, "gpu:0", 2**20) > 128
-    machine["threads"] = 2
+    machine.update(threads=2, cores=2)
     assert auto_batch_size(SMALL, "cpu", 4 * 2**20) == sizes[2] // 2
+    machine.update(threads=4, cores=16)
+    assert auto_batch_size(SMALL, "cpu", 4 * 2**20) == sizes[2]
 
 
 @pytest.mark.parametrize("gib", [0.5, 1, 2, 4, 8, 64])

@@ -226,6 +226,7 @@ def test_rows_of_several_points_each_are_counted_likewise(batch, width, rows):
 
 def test_automatic_batches_shrink_with_the_image(monkeypatch):
     monkeypatch.setattr("advcli.engine.run.side_by_side", lambda: 1)
+    monkeypatch.setattr("advcli.engine.run.cores", lambda: 1)
     sizes = [auto_batch_size((side, side, 3)) for side in (28, 64, 128, 224, 512)]
     assert sizes == sorted(sizes, reverse=True)
     assert sizes[0] > 64
