@@ -91,10 +91,10 @@ class Lane:
         """What is known after each tick."""
         stats, carry = self.stats, self._carry
         began = time.perf_counter()
-        while self._fill() or self._tries:
-            if any(seat is not None for seat in self._jobs):
+        while (filled := self._fill()) or self._tries:
+            if filled:
                 carry = self._round(carry)
-            outcomes = self._confirm(self._due())
+            outcomes = self._confirm(self._due(idle=not filled))
             stats.seconds = time.perf_counter() - began
             self.under_way, left = self._work()
             self._feed.holds(self._number, left)
@@ -381,14 +381,13 @@ class Lane:
                 self._free(slot)
         self._tries = [tried for tried in self._tries if not left(tried.seat)]
 
-    def _due(self) -> int:
+    def _due(self, *, idle: bool) -> int:
         """How many answers to confirm now: whole batches, or all where something waits for one."""
         if not self._tries:
             return 0
-        waiting = any(tried.seat.alone for tried in self._tries)
+        waiting = idle or any(tried.seat.alone for tried in self._tries)
         if self._feed.exhausted():
-            idle = not any(self._jobs)
-            waiting |= idle or any(tried.seat.chain.length > 1 for tried in self._tries)
+            waiting |= any(tried.seat.chain.length > 1 for tried in self._tries)
         if waiting or time.perf_counter() - self._tried > _WAIT_SECONDS:
             return len(self._tries)
         return len(self._tries) // _TOGETHER * _TOGETHER

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -22,7 +21,6 @@ from advcli.models.footprint import row_bytes
 from advcli.models.head import SMALLEST, Head, without_peeling
 from advcli.models.loader import LoadedModel, first_line
 from advcli.models.preprocessing import Preprocessing
-from advcli.models.runtime import side_by_side
 from advcli.models.sniff import shown
 
 Array = np.ndarray[Any, Any]
@@ -122,12 +120,7 @@ class Classifier:
         - `x`: float32 [N, H, W, C] in [0, 1], any N. Preprocessed in float64 and rounded once.
         """
         batch = self.confirm_batch
-        chunks = [x[start : start + batch] for start in range(0, len(x), batch)]
-        if len(chunks) > 1 and self.threads_at_once:
-            with ThreadPoolExecutor(side_by_side()) as threads:
-                answers = list(threads.map(self._confirmed, chunks))
-        else:
-            answers = [self._confirmed(chunk) for chunk in chunks]
+        answers = [self._confirmed(x[start : start + batch]) for start in range(0, len(x), batch)]
         return Confirmed(
             np.concatenate([np.zeros(0, np.int64), *(answer.prediction for answer in answers)]),
             np.concatenate(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from dataclasses import replace
+from itertools import islice
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ import pytest
 from advcli.attacks.registry import parse_spec
 from advcli.engine.feed import Crew, Feed
 from advcli.engine.jobs import Subject
+from advcli.engine.lane import Lane
 from advcli.engine.run import Engine
 from tests.support.linear import LinearModel, images
 
@@ -81,6 +83,30 @@ def test_work_is_shared_by_what_is_left_of_it():
     first = [feed.take(0, idle=False) for _ in range(12)]
     assert sum(subject is not None for subject in first) == 7
     assert feed.take(1, idle=False) is not None
+
+
+def test_a_lane_without_work_has_its_answers_confirmed_instead_of_waiting(monkeypatch, model):
+    monkeypatch.setattr("advcli.engine.lane._WAIT_SECONDS", float("inf"))
+    subjects = subjects_of(model, images(model.input_shape, 6, seed=3), (0.5,))
+
+    class Slow:
+        """Gives another image only to a lane that has none left."""
+
+        def take(self, lane, idle):
+            return subjects.pop() if subjects and idle else None
+
+        def exhausted(self):
+            return not subjects
+
+        def holds(self, lane, work):
+            pass
+
+    attack = parse_spec("fgsm").attack
+    slots = Engine(model, batch_size=8, pixels="uint8", seed=0).slots_for(attack, "linf")
+    lane = Lane(0, model, slots, attack, "linf", "uint8", 0, Slow())
+    lane.begin()
+    told = [outcome.key for outcomes in islice(lane.ticks(), 20) for outcome in outcomes]
+    assert sorted(told) == [str(n) for n in range(6)]
 
 
 def test_an_error_in_a_lane_reaches_the_caller_and_ends_the_others(model):
