@@ -129,7 +129,11 @@ class Plan:
             if self._norm == "l1"
             else self._checked(new, check, window)
         )
-        x, g = select(back, new.best, new.x), select(back, new.slope, g)
+        x, g = tf.cond(
+            tf.reduce_any(back),
+            lambda: (select(back, new.best, new.x), select(back, new.slope, g)),
+            lambda: (new.x, g),
+        )
         y = space.project(
             x + per_row(new.size, g) * space.steepest(g, None, new.share), row.x0, eps
         )
@@ -162,7 +166,7 @@ class Plan:
             share = tf.where(first, dense, share)
         return Ascent(
             x=old.x,
-            before=select(first, old.x, old.before),
+            before=old.before,  # the first step of a phase has no momentum
             best=select(better, old.x, old.best),
             slope=select(better, g, old.slope),
             peak=peak,

@@ -168,23 +168,31 @@ class Race(Attack):
     ) -> Ascent:
         """The next point; the first one of a short ascent is as far away as the ball allows."""
         old = state.ascent
-        done = tf.cast(state.call, tf.float32) / tf.cast(calls, tf.float32)
-        size = row.eps * 0.5 * (1.0 + tf.cos(math.pi * done))
-        push = _MOMENTUM * per_row(size, g) * space.steepest(g, old.x)
-        push += (1.0 - _MOMENTUM) * (old.x - old.before)
-        x = space.project(old.x + push, row.x0, row.eps)
-        first = tf.equal(state.call, 0)
-        x = tf.cond(
-            tf.reduce_any(first),
-            lambda: select(first, space.farthest(g, row.x0, row.eps), x),
-            lambda: x,
-        )
-        short = old._replace(x=x, before=old.x)
         last = tf.equal(state.heat, _LAST)
 
+        def hasty() -> Tensor:
+            done = tf.cast(state.call, tf.float32) / tf.cast(calls, tf.float32)
+            size = row.eps * 0.5 * (1.0 + tf.cos(math.pi * done))
+            push = _MOMENTUM * per_row(size, g) * space.steepest(g, old.x)
+            push += (1.0 - _MOMENTUM) * (old.x - old.before)
+            x = space.project(old.x + push, row.x0, row.eps)
+            first = tf.equal(state.call, 0)
+            return tf.cond(
+                tf.reduce_any(first),
+                lambda: select(first, space.farthest(g, row.x0, row.eps), x),
+                lambda: x,
+            )
+
+        x = tf.cond(tf.reduce_all(last), lambda: old.x, hasty)
+        short = old._replace(x=x, before=old.x)
+
         def careful() -> Ascent:
-            long = Plan(self.steps, space.norm).advance(old, state.call, value, g, row, space)
-            return Ascent(*(select(last, a, b) for a, b in zip(long, short, strict=True)))
+            # to a short ascent this is a step that brings nothing: its best point stays
+            call, loss = tf.where(last, state.call, 1), tf.where(last, value, float("-inf"))
+            long = Plan(self.steps, space.norm).advance(old, call, loss, g, row, space)
+            mixed = Ascent(*(select(last, a, b) for a, b in zip(long, short, strict=True)))
+            # spared: the copies of what is the same in both
+            return mixed._replace(before=long.before, best=long.best, slope=long.slope)
 
         moved: Ascent = tf.cond(tf.reduce_any(last), careful, lambda: short)
         return moved

@@ -12,9 +12,10 @@ import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
-from advcli.engine.jobs import Outcome, Subject
+from advcli.engine.jobs import Chain, Outcome, Subject
+from advcli.engine.table import Table
 
 
 class Backlog(Iterator[Subject]):
@@ -54,8 +55,15 @@ class Backlog(Iterator[Subject]):
         self._again = deque(self._open.values())
 
 
+class Handover(NamedTuple):
+    """Rows that go to another lane, and whose work they do, by number."""
+
+    table: Table
+    chains: dict[int, Chain]
+
+
 class Feed:
-    """Subjects on their way to `lanes` lanes, shared out so that all end at about the same time."""
+    """Work on its way to `lanes` lanes, shared out so that all end at about the same time."""
 
     def __init__(self, subjects: Iterable[Subject], lanes: int, ahead: int) -> None:
         self._source = iter(subjects)
@@ -65,7 +73,9 @@ class Feed:
         self.stopped = False
         self._held = [0.0] * lanes  # images' worth of work before each
         self._change = threading.Condition()
-        self._alone = lanes == 1  # then the lane is ticked by the caller's thread
+        self.alone = lanes == 1  # then the lane is ticked by the caller's thread
+        self._idle = 0  # lanes that have come to an end of their own work
+        self._handed: deque[Handover] = deque()
 
     def top_up(self, answered: Callable[[], bool] = lambda: False) -> None:
         """Read the stream until `ahead` subjects wait. Only ever called by the caller's thread.
@@ -89,7 +99,7 @@ class Feed:
 
         While few are left the lanes share the work evenly. An `idle` lane waits for what may come.
         """
-        if self._alone:
+        if self.alone:
             return self._pull()
         with self._change:
             while not self.stopped:
@@ -112,6 +122,27 @@ class Feed:
         with self._change:
             self._held[lane] = work
             self._change.notify_all()
+
+    def wanted(self) -> bool:
+        """Whether a lane waits for work that another has begun."""
+        with self._change:
+            return self._idle > 0
+
+    def hand(self, rows: Handover) -> None:
+        """To a lane that waits for it."""
+        with self._change:
+            self._handed.append(rows)
+            self._idle -= 1
+            self._change.notify_all()
+
+    def adopt(self) -> Handover | None:
+        """For a lane without work: what another hands over; None once no lane has any."""
+        with self._change:
+            self._idle += 1
+            self._change.notify_all()
+            while not (self.stopped or self._handed or self._idle == len(self._held)):
+                self._change.wait()
+            return self._handed.popleft() if self._handed and not self.stopped else None
 
     def exhausted(self) -> bool:
         """Whether nothing more will come."""

@@ -3,7 +3,8 @@
 Two half-batches side by side use two cores better than one batch split operation by operation:
 nobody waits for the other half of every small operation, and what the host does for one lane
 overlaps with what the other computes. An image's siblings stay in its lane, and a row's result
-depends on nothing but the row, so who gets which image changes nothing.
+depends on nothing but the row, so who gets which image changes nothing. A lane that has come to an
+end of its work takes over half of what another has under way.
 """
 
 from __future__ import annotations
@@ -17,17 +18,20 @@ from typing import Protocol
 import numpy as np
 
 from advcli.attacks.base import Attack
-from advcli.engine.feed import Feed
+from advcli.engine.feed import Feed, Handover
 from advcli.engine.jobs import Attempt, Chain, EngineStats, Outcome, Seat
-from advcli.engine.slots import ENDED, FOUND, Carry, Orders, Slots, Ticked, blank_orders
+from advcli.engine.narrowing import divided, narrowed, narrower, parted, try_width
+from advcli.engine.slots import ENDED, FOUND, Slots, Ticked, blank_orders
+from advcli.engine.table import Table
 from advcli.engine.verdict import Confirming, Try, judged
-from advcli.lazy import tf
 from advcli.threats.budget import Norm
 from advcli.threats.grid import Pixels, from_bytes
 from advcli.threats.randomness import row_key
 
 # How long a tick may keep Python from seeing Ctrl-C or moving the progress bar
 _TICK_SECONDS = 0.3
+# At the end, how long a lane without work may have to wait for a share of another's
+_LAST_TICKS_SECONDS = 0.05
 # A first guess at what a return to the host costs beyond the steps
 _HOST_SECONDS = 2e-3
 # Answers are confirmed so many at once, or when the first of them has waited so long
@@ -69,31 +73,32 @@ class Lane:
         self._ready: deque[tuple[int, Chain]] = deque()  # their next job is the one needed
         self._open: dict[int, Chain] = {}
         self._numbers = count()
-        self._jobs: list[Seat | None] = [None] * self._slots.slots
-        self._refused = [0] * self._slots.slots  # successes
-        self._divisible = np.zeros(0, np.bool_)
         self._again: deque[Seat] = deque()
         self._tries: list[Try] = []  # not confirmed yet
         self._tried = 0.0  # when the first of them was
-        self._orders = blank_orders(slots.slots, classifier.input_shape, pixels, attack.wants_start)
         self._step_seconds = 0.0
         self._tick_seconds = _HOST_SECONDS
-        self._k = np.zeros(self._slots.slots, np.int32)
         self.under_way = 0.0  # images' worth of work done by the jobs that are still seated
 
     def begin(self) -> None:
         """Trace and compile what is not yet; no step is taken."""
         began = time.perf_counter()
-        self._carry = self._slots.start(self._orders)
+        orders = blank_orders(
+            self._slots.slots,
+            self._classifier.input_shape,
+            self._pixels,
+            self._attack.wants_start,
+        )
+        self._table = Table.idle(self._slots.start(orders), orders)
         self.stats.trace_seconds = time.perf_counter() - began
 
     def ticks(self) -> Generator[list[Outcome], None, None]:
         """What is known after each tick."""
-        stats, carry = self.stats, self._carry
+        stats = self.stats
         began = time.perf_counter()
-        while (filled := self._fill()) or self._tries:
+        while (filled := self._fill()) or self._tries or (filled := self._adopted()):
             if filled:
-                carry = self._round(carry)
+                self._round()
             outcomes = self._confirm(self._due(idle=not filled))
             stats.seconds = time.perf_counter() - began
             self.under_way, left = self._work()
@@ -103,7 +108,7 @@ class Lane:
 
     def _work(self) -> tuple[float, float]:
         """What is done of what is under way, and what is left of it, in images' worth of steps."""
-        seated = [(seat, float(self._k[slot])) for slot, seat in enumerate(self._jobs) if seat]
+        seated = [(seat, float(self._table.k[slot])) for slot, seat in self._table.seated()]
         tried = [(tried.seat, float(self._slots.length)) for tried in self._tries]
         shares = [
             (seat.job.index + steps / self._slots.length) / seat.chain.length
@@ -112,25 +117,48 @@ class Lane:
         ]
         return sum(shares), len(shares) - sum(shares)
 
-    def _round(self, carry: Carry) -> Carry:
+    def _round(self) -> None:
         """A tick, before and after which the host does what only it can."""
-        limit = int(_TICK_SECONDS / self._step_seconds) if self._step_seconds else 1
-        carry, trial = self._divided(carry)
-        if not trial:
-            carry, trial = self._narrowed(carry)
+        slots, last, trial = self._slots, not self._more(), list[int]()
+        if last:
+            self._hand_over()
+            self._table, trial = divided(self._table, slots)
+            if not trial:
+                self._table, trial = narrowed(self._table, slots)
+        seconds = _LAST_TICKS_SECONDS if last and not self._feed.alone else _TICK_SECONDS
+        limit = int(seconds / self._step_seconds) if self._step_seconds else 1
         limit = 1 if trial else max(1, min(limit, 10_000))
+        narrow = narrower(self._table, slots) if last else 0
+        table = self._table
         began = time.perf_counter()
-        ticked = self._slots.tick(carry, self._orders, limit, self._patience(), self._narrower())
+        ticked = slots.tick(
+            table.carry, table.orders, limit, self._patience(last and not narrow), narrow
+        )
         steps = int(ticked.steps)
         spent = time.perf_counter() - began
         self.stats.model_seconds += spent
-        self.stats.slot_steps += steps * len(self._jobs)
+        self.stats.slot_steps += steps * table.width
         self._learn(spent, steps)
         if trial:
-            self._slots.agrees[len(trial)] = self._same_bits(carry, ticked.carry, trial)
-        self._clear()
+            try_width(table, ticked.carry, trial, slots)
+        table.obeyed()
+        table.carry = ticked.carry
         self._collect(ticked)
-        return ticked.carry
+
+    def _hand_over(self) -> None:
+        """Half of the images under way to a lane that waits for work."""
+        staying = {tried.seat.number for tried in self._tries}
+        if self._feed.wanted() and (parts := parted(self._table, self._slots, staying)):
+            self._table, given = parts
+            numbers = {seat.number for _, seat in given.seated()}
+            self._feed.hand(Handover(given, {n: self._open.pop(n) for n in numbers}))
+
+    def _adopted(self) -> bool:
+        """Waits for what another lane hands over; False: no lane has anything left."""
+        handed = self._feed.adopt()
+        if handed is not None:
+            self._table, self._open = handed
+        return handed is not None
 
     def _learn(self, spent: float, steps: int) -> None:
         """What a step takes, and what a tick takes beyond its steps: a row is put into its slot by
@@ -141,128 +169,16 @@ class Lane:
             self._step_seconds = min(least, slower)
             self._tick_seconds += 0.2 * (spent - steps * self._step_seconds - self._tick_seconds)
 
-    def _patience(self) -> int:
+    def _patience(self, forever: bool) -> int:
         """How many slot-steps may be wasted before it pays to come back to the host.
 
         As many as the way there and back would take up anyway. Timing decides it, so it may differ
         between runs; where a tick ends changes no result.
         """
-        if not self._more() and not self._narrower():
+        if forever:
             return int(np.iinfo(np.int32).max)
         steps = self._tick_seconds / self._step_seconds if self._step_seconds else 0.0
-        return 1 + int(min(steps, 4.0) * len(self._jobs))
-
-    # --- another number of slots at the end ---------------------------------------------------
-
-    def _divided(self, carry: Carry) -> tuple[Carry, list[int]]:
-        """The carry in which rows share what they have left with rows that nobody needs.
-
-        A few rows cost nearly what two dozen do, and the last of them would be long on its way.
-        Where a width is not known yet: the carry as it is, and the slots to be tried.
-        """
-        slots = self._slots
-        while slots.multiple and self._divisible.size and not self._more():
-            seated = {slot: seat for slot, seat in enumerate(self._jobs) if seat is not None}
-            busy = list(seated)
-            shared = [
-                slot
-                for slot, seat in seated.items()
-                if self._divisible[slot] and not seat.alone and not self._orders.refill[slot]
-            ]
-            width = -(-(len(busy) + len(shared)) // slots.multiple) * slots.multiple
-            while slots.agrees.get(width) is False:
-                width += slots.multiple
-            width = min(width, slots.slots)
-            shared = shared[: width - len(busy)]
-            if not shared:
-                break
-            blank = busy[:1] * (width - len(busy) - len(shared))
-            kept = busy + shared + blank
-            if width < slots.slots and width not in slots.agrees:
-                return carry, kept
-            carry, divisible = slots.halves(
-                slots.rows(carry, kept),
-                first=[slot in shared for slot in busy] + [False] * (width - len(busy)),
-                rest=[len(busy) <= place < width - len(blank) for place in range(width)],
-            )
-            seats = [self._jobs[slot] for slot in kept]
-            self._keep(kept)
-            self._divisible = divisible
-            for place in range(len(busy), width):
-                seat = seats[place]
-                if place < width - len(blank) and seat is not None:
-                    part = seat.chain.divide(seat.job.index)
-                    self._jobs[place] = seat._replace(part=part, since=int(self._k[place]))
-                else:
-                    self._jobs[place] = None
-                    self._orders.resume[place], self._orders.drop[place] = False, True
-        return carry, []
-
-    def _narrower(self) -> int:
-        """The largest width worth coming down to once the rest of the run fits into it; 0: none.
-
-        What it saves is bounded by the steps that the seated jobs have left. It has to be worth a
-        step, and twice the one that shows whether the width computes the same bits.
-        """
-        multiple, width, agrees = self._slots.multiple, len(self._jobs), self._slots.agrees
-        # a copy: the lanes share what they know of widths
-        if not multiple or sum(not same for same in list(agrees.values())) > 1 or self._more():
-            return 0
-        seated = [slot for slot, job in enumerate(self._jobs) if job is not None]
-        left = self._slots.length - min((int(self._k[slot]) for slot in seated), default=0)
-        for narrow in range((width - 1) // multiple * multiple, 0, -multiple):
-            price = width if agrees.get(narrow) else width + 2 * narrow
-            if agrees.get(narrow) is not False and (width - narrow) * left > price:
-                return narrow
-        return 0
-
-    def _narrowed(self, carry: Carry) -> tuple[Carry, list[int]]:
-        """The carry without the slots that nothing is left for, as far as that changes no bit.
-
-        Where that is not known yet: the carry as it is, and the slots that would stay, to be tried.
-        """
-        while limit := self._narrower():
-            busy = [slot for slot, seated in enumerate(self._jobs) if seated is not None]
-            width = max(1, -(-len(busy) // self._slots.multiple)) * self._slots.multiple
-            while self._slots.agrees.get(width) is False:
-                width += self._slots.multiple
-            if width > limit:
-                break
-            idle = [slot for slot, seated in enumerate(self._jobs) if seated is None]
-            kept = (busy + idle)[:width]
-            if width not in self._slots.agrees:
-                return carry, kept
-            carry = self._slots.rows(carry, kept)
-            self._keep(kept)
-        return carry, []
-
-    def _keep(self, kept: list[int]) -> None:
-        """Everything known of the slots, for the slots `kept` alone."""
-        self._orders = self._orders_of(kept)
-        self._jobs = [self._jobs[slot] for slot in kept]
-        self._refused = [self._refused[slot] for slot in kept]
-        self._k = self._k[kept]
-        self._divisible = self._divisible[kept] if self._divisible.size else self._divisible
-
-    def _orders_of(self, kept: list[int]) -> Orders:
-        return Orders(*(part[kept] for part in self._orders))
-
-    def _same_bits(self, before: Carry, after: Carry, kept: list[int]) -> bool:
-        """Whether the slots `kept` alone come, bit for bit, from `before` to `after` in a step.
-
-        Another batch size may go through another kernel, which adds in another order. That does
-        not depend on the data, so one step of real rows shows it.
-        """
-        forever = int(np.iinfo(np.int32).max)
-        slim = self._slots.tick(
-            self._slots.rows(before, kept), self._orders_of(kept), 1, forever, 0
-        )
-        pairs = zip(
-            tf.nest.flatten(self._slots.rows(after, kept)),
-            tf.nest.flatten(slim.carry),
-            strict=True,
-        )
-        return all(bool(tf.reduce_all(tf.equal(a, b))) for a, b in pairs)
+        return 1 + int(min(steps, 4.0) * self._table.width)
 
     # --- the queue ---------------------------------------------------------------------------
 
@@ -293,24 +209,23 @@ class Lane:
 
     def _fill(self) -> bool:
         """Seat jobs in the empty slots; False when nothing is left to run."""
-        for slot, seated in enumerate(self._jobs):
+        for slot, seated in enumerate(self._table.seats):
             if seated is not None:
                 continue
             seat = self._again.popleft() if self._again else self._launched()
             if seat is None:
                 break
-            self._jobs[slot] = seat
             self._seat(slot, seat)
-        return any(seated is not None for seated in self._jobs)
+        return any(seat is not None for seat in self._table.seats)
 
     def _launched(self) -> Seat | None:
         found = self._next()
         return found and Seat(*found, found[1].launch())
 
     def _seat(self, slot: int, seat: Seat) -> None:
-        orders, job, subject = self._orders, seat.job, seat.job.subject
-        self._refused[slot] = 0
-        self._k[slot] = 0
+        table, job, subject = self._table, seat.job, seat.job.subject
+        table.seats[slot], table.refused[slot], table.k[slot] = seat, 0, 0
+        orders = table.orders
         orders.refill[slot] = True
         orders.drop[slot] = False
         convert = np.asarray if self._pixels == "uint8" else from_bytes
@@ -324,41 +239,29 @@ class Lane:
         orders.restart[slot] = job.restart
         orders.held[slot] = seat.alone
 
-    def _clear(self) -> None:
-        for flag in (self._orders.refill, self._orders.resume, self._orders.drop):
-            flag[:] = False
-
-    def _free(self, slot: int) -> None:
-        self._jobs[slot] = None
-        self._orders.drop[slot] = True
-
     # --- the answers -------------------------------------------------------------------------
 
     def _collect(self, ticked: Ticked) -> None:
         """Rows that are done leave their slots, and wait for a batch of them to be confirmed."""
-        carry = ticked.carry
-        status, self._k = carry.status.numpy(), carry.k.numpy().copy()
-        self._divisible = ticked.divisible.numpy()
-        done = [
-            (slot, seat)
-            for slot, seat in enumerate(self._jobs)
-            if seat is not None and status[slot] in (FOUND, ENDED)
-        ]
+        carry, table = ticked.carry, self._table
+        status, table.k = carry.status.numpy(), carry.k.numpy().copy()
+        table.divisible = ticked.divisible.numpy()
+        done = [(slot, seat) for slot, seat in table.seated() if status[slot] in (FOUND, ENDED)]
         if not done:
             return
         points = ticked.points.numpy()
         names = ("found", "score", "forwards", "gradients", "stalled", "nonfinite")
         record = {name: getattr(carry.record, name).numpy() for name in names}
         for slot, seat in done:
-            if self._jobs[slot] is None:
+            if table.seats[slot] is None:
                 continue  # a part before it has succeeded
             tried = Try(
                 seat=seat,
                 slot=slot,
                 point=points[slot].copy(),
                 ended=bool(status[slot] == ENDED),
-                steps=int(self._k[slot]) - seat.since,
-                confirmations=self._refused[slot] + 1,
+                steps=int(table.k[slot]) - seat.since,
+                confirmations=table.refused[slot] + 1,
                 **{name: values[slot].item() for name, values in record.items()},
             )
             if not self._tries:
@@ -366,7 +269,7 @@ class Lane:
             self._tries.append(tried)
             if seat.alone:
                 continue  # it keeps its slot
-            self._free(slot)
+            table.free(slot)
             if tried.found:  # what its job has left is not needed, or done anew
                 self._leave(seat.number, seat.job.index, seat.part)
 
@@ -376,9 +279,9 @@ class Lane:
         def left(seat: Seat) -> bool:
             return seat.number == number and index in (None, seat.job.index) and seat.part > part
 
-        for slot, seat in enumerate(self._jobs):
-            if seat is not None and left(seat):
-                self._free(slot)
+        for slot, seat in list(self._table.seated()):
+            if left(seat):
+                self._table.free(slot)
         self._tries = [tried for tried in self._tries if not left(tried.seat)]
 
     def _due(self, *, idle: bool) -> int:
@@ -411,8 +314,8 @@ class Lane:
             if seat.number not in self._open or any(seat.job is other.job for other in self._again):
                 continue
             if seat.alone and refused and not tried.ended:
-                self._refused[tried.slot] += 1
-                self._orders.resume[tried.slot] = True
+                self._table.refused[tried.slot] += 1
+                self._table.orders.resume[tried.slot] = True
             elif (
                 not seat.alone
                 and refused
@@ -423,7 +326,7 @@ class Lane:
                 self._again.append(Seat(seat.number, seat.chain, seat.job, alone=True))
             else:
                 if seat.alone:
-                    self._free(tried.slot)
+                    self._table.free(tried.slot)
                 outcomes += self._settle(seat, attempt)
         return outcomes
 

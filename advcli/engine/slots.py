@@ -13,6 +13,7 @@ import numpy as np
 
 from advcli.attacks.base import Attack, Halves, Row
 from advcli.engine.judge import Judge, Record, empty_record
+from advcli.engine.traced import Traced
 from advcli.lazy import Tensor, tf
 from advcli.threats.budget import Norm
 from advcli.threats.grid import Grid, Pixels
@@ -142,30 +143,24 @@ class Slots:
         self.slots, self._idle, self.agrees = slots, None, {}
 
     def _compile(self, carry: Carry, orders: Orders) -> None:
-        if self._jit:
-            self._compiled = tf.function(self._tick, jit_compile=True, autograph=False)
-            return
+        """One trace for every width, unless XLA wants every shape to stay."""
 
-        def any_width(t: Tensor) -> Any:
-            return tf.TensorSpec([None, *t.shape[1:]], t.dtype)
+        def spec(t: Tensor) -> Any:
+            return tf.TensorSpec(t.shape if self._jit else [None, *t.shape[1:]], t.dtype)
 
         number = tf.TensorSpec([], tf.int32)
-        signature = (
-            tf.nest.map_structure(any_width, carry),
-            tf.nest.map_structure(any_width, self._sent(orders)),
-            *(number, number, number),
+        rows, sent = tf.nest.map_structure(spec, (carry, self._sent(orders)))
+        self._compiled = Traced(
+            self._tick, rows, sent, number, number, number, jit_compile=self._jit or None
         )
-        # one trace for every width
-        self._compiled = tf.function(self._tick, autograph=False, input_signature=signature)
-        self._gathered = tf.function(
-            lambda carry, kept: tf.nest.map_structure(lambda t: tf.gather(t, kept), carry),
-            autograph=False,
-            input_signature=(signature[0], tf.TensorSpec([None], tf.int32)),
-        )
-        which = tf.TensorSpec([None], tf.bool)
-        self._halving = tf.function(
-            self._halved, autograph=False, input_signature=(signature[0], which, which)
-        )
+        if not self._jit:
+            self._gathered = Traced(
+                lambda carry, kept: tf.nest.map_structure(lambda t: tf.gather(t, kept), carry),
+                rows,
+                tf.TensorSpec([None], tf.int32),
+            )
+            which = tf.TensorSpec([None], tf.bool)
+            self._halving = Traced(self._halved, rows, which, which)
 
     def tick(
         self, carry: Carry, orders: Orders, limit: int, patience: int, narrower: int

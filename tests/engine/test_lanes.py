@@ -89,7 +89,7 @@ def test_a_lane_without_work_has_its_answers_confirmed_instead_of_waiting(monkey
     monkeypatch.setattr("advcli.engine.lane._WAIT_SECONDS", float("inf"))
     subjects = subjects_of(model, images(model.input_shape, 6, seed=3), (0.5,))
 
-    class Slow:
+    class Slow(Feed):
         """Gives another image only to a lane that has none left."""
 
         def take(self, lane, idle):
@@ -98,12 +98,10 @@ def test_a_lane_without_work_has_its_answers_confirmed_instead_of_waiting(monkey
         def exhausted(self):
             return not subjects
 
-        def holds(self, lane, work):
-            pass
-
     attack = parse_spec("fgsm").attack
     slots = Engine(model, batch_size=8, pixels="uint8", seed=0).slots_for(attack, "linf")
-    lane = Lane(0, model, slots, attack, "linf", "uint8", 0, Slow())
+    feed = Slow([], lanes=1, ahead=1)
+    lane = Lane(0, model, slots, attack, "linf", "uint8", 0, feed)
     lane.begin()
     told = [outcome.key for outcomes in islice(lane.ticks(), 20) for outcome in outcomes]
     assert sorted(told) == [str(n) for n in range(6)]
