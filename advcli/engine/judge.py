@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from advcli.attacks.base import Access, LossFunction, Row, Slope, View
 from advcli.lazy import Tensor, tf
-from advcli.models.convolution import gradient_of
+from advcli.models.backward import gradient_of
 from advcli.threats.grid import Grid
 from advcli.threats.losses import Goal, margin
 from advcli.threats.space import Bounds, Space, select

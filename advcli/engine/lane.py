@@ -31,7 +31,7 @@ from advcli.threats.randomness import row_key
 # How long a tick may keep Python from seeing Ctrl-C or moving the progress bar
 _TICK_SECONDS = 0.3
 # At the end, how long a lane without work may have to wait for a share of another's
-_LAST_TICKS_SECONDS = 0.05
+_LAST_TICKS_SECONDS = 0.1
 # A first guess at what a return to the host costs beyond the steps
 _HOST_SECONDS = 2e-3
 # Answers are confirmed so many at once, or when the first of them has waited so long

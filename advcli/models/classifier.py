@@ -13,8 +13,8 @@ import numpy as np
 
 from advcli.errors import ModelError
 from advcli.lazy import Tensor, tf
+from advcli.models.backward import own_gradients
 from advcli.models.branches import adds_branches
-from advcli.models.convolution import fast_first_convolution
 from advcli.models.findings import Finding
 from advcli.models.folding import Folding, fold
 from advcli.models.footprint import row_bytes
@@ -109,7 +109,7 @@ class Classifier:
             outputs, _ = self._loaded.model.stateless_call(trainable, others, y, training=False)
             return outputs
 
-        with fast_first_convolution(), self._folding.applied():
+        with own_gradients(), self._folding.applied():
             logits, _ = self.head.forward(run)
         return logits
 

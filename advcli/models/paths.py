@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from advcli.lazy import Tensor, tf
+from advcli.models.backward import gradient_of
 from advcli.models.classifier import Classifier
-from advcli.models.convolution import gradient_of
 from advcli.models.runtime import out_of_memory
 from advcli.models.sniff import shown
 

@@ -56,7 +56,7 @@ def our_step(opened: Opened, kind: str) -> Callable[[Any, Any], Any]:
     """
     import tensorflow as tf
 
-    from advcli.models.convolution import gradient_of
+    from advcli.models.backward import gradient_of
 
     logits = opened.classifier.logits
 

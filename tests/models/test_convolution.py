@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from advcli.models.convolution import fast_first_convolution, gradient_of
+from advcli.models.backward import gradient_of, own_gradients
 
 
 def slopes(shape, kernel, *, stride=1, padding="SAME", dilation=1, groups=1):
@@ -18,7 +18,7 @@ def slopes(shape, kernel, *, stride=1, padding="SAME", dilation=1, groups=1):
     channels, features = kernel[2], kernel[3]
     w = random.normal(size=(*kernel[:2], channels // groups, features)).astype(np.float32)
     found = []
-    for context in (fast_first_convolution, nullcontext):
+    for context in (own_gradients, nullcontext):
 
         def slope(x, context=context):
             with context():

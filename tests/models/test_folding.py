@@ -5,7 +5,7 @@ import pytest
 
 from advcli.lazy import tf
 from advcli.models import classifier as classifiers
-from advcli.models.convolution import gradient_of
+from advcli.models.backward import gradient_of
 from advcli.models.folding import Folding, fold
 from advcli.models.loader import load
 from advcli.models.preprocessing import PRESETS
