@@ -73,9 +73,11 @@ class Feed:
         self.stopped = False
         self._held = [0.0] * lanes  # images' worth of work before each
         self._change = threading.Condition()
+        self.lanes = lanes
         self.alone = lanes == 1  # then the lane is ticked by the caller's thread
-        self._idle = 0  # lanes that have come to an end of their own work
-        self._handed: deque[Handover] = deque()
+        self._idle: set[int] = set()  # lanes that have come to an end of their own work
+        self._room = [0] * lanes  # rows that each could take in without a wider batch
+        self._handed: list[list[Handover]] = [[] for _ in range(lanes)]
 
     def top_up(self, answered: Callable[[], bool] = lambda: False) -> None:
         """Read the stream until `ahead` subjects wait. Only ever called by the caller's thread.
@@ -123,26 +125,46 @@ class Feed:
             self._held[lane] = work
             self._change.notify_all()
 
-    def wanted(self) -> bool:
-        """Whether a lane waits for work that another has begun."""
-        with self._change:
-            return self._idle > 0
+    # --- at the end: rows that go from one lane to another --------------------------------------
 
-    def hand(self, rows: Handover) -> None:
-        """To a lane that waits for it."""
+    def idle_lane(self) -> int | None:
+        """A lane that waits for work that another has begun."""
         with self._change:
-            self._handed.append(rows)
-            self._idle -= 1
+            return next(iter(self._idle), None)
+
+    def offers(self, lane: int, room: int) -> None:
+        """`lane` computes `room` rows that nobody needs, and that cannot be avoided."""
+        with self._change:
+            self._room[lane] = room
+
+    def claim(self, lane: int, rows: int) -> int | None:
+        """Another lane with room for `rows` rows of `lane`, which has none to offer then."""
+        with self._change:
+            for other, room in enumerate(self._room):
+                if other != lane and room >= rows:
+                    self._room[other] -= rows
+                    self._room[lane] = 0
+                    return other
+            return None
+
+    def hand(self, lane: int, rows: Handover) -> None:
+        """Rows for `lane`."""
+        with self._change:
+            self._handed[lane].append(rows)
+            self._idle.discard(lane)
             self._change.notify_all()
 
-    def adopt(self) -> Handover | None:
-        """For a lane without work: what another hands over; None once no lane has any."""
+    def handed(self, lane: int, *, idle: bool = False) -> list[Handover]:
+        """What was handed to `lane`; an `idle` one waits for some until no lane has any work."""
         with self._change:
-            self._idle += 1
-            self._change.notify_all()
-            while not (self.stopped or self._handed or self._idle == len(self._held)):
-                self._change.wait()
-            return self._handed.popleft() if self._handed and not self.stopped else None
+            if idle and not self._handed[lane]:
+                self._idle.add(lane)
+                self._room[lane] = 0
+                self._change.notify_all()
+                while not (self.stopped or self._handed[lane] or len(self._idle) == self.lanes):
+                    self._change.wait()
+            found, self._handed[lane] = self._handed[lane], []
+            return [] if self.stopped else found
 
     def exhausted(self) -> bool:
         """Whether nothing more will come."""

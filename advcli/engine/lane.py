@@ -3,8 +3,8 @@
 Two half-batches side by side use two cores better than one batch split operation by operation:
 nobody waits for the other half of every small operation, and what the host does for one lane
 overlaps with what the other computes. An image's siblings stay in its lane, and a row's result
-depends on nothing but the row, so who gets which image changes nothing. A lane that has come to an
-end of its work takes over half of what another has under way.
+depends on nothing but the row, so who gets which image changes nothing. At the end of a run
+rows go from one lane to another, so that none is without work and few batches have empty places.
 """
 
 from __future__ import annotations
@@ -20,7 +20,16 @@ import numpy as np
 from advcli.attacks.base import Attack
 from advcli.engine.feed import Feed, Handover
 from advcli.engine.jobs import Attempt, Chain, EngineStats, Outcome, Seat
-from advcli.engine.narrowing import divided, narrowed, narrower, parted, try_width
+from advcli.engine.narrowing import (
+    divided,
+    halved,
+    joined,
+    narrowed,
+    narrower,
+    surplus,
+    try_width,
+    without,
+)
 from advcli.engine.slots import ENDED, FOUND, Slots, Ticked, blank_orders
 from advcli.engine.table import Table
 from advcli.engine.verdict import Confirming, Try, judged
@@ -72,8 +81,9 @@ class Lane:
         self._feed = feed
         self._ready: deque[tuple[int, Chain]] = deque()  # their next job is the one needed
         self._open: dict[int, Chain] = {}
-        self._numbers = count()
+        self._numbers = count(number, feed.lanes)  # no two lanes have a chain of one number
         self._again: deque[Seat] = deque()
+        self._handed: deque[Handover] = deque()  # rows of other lanes
         self._tries: list[Try] = []  # not confirmed yet
         self._tried = 0.0  # when the first of them was
         self._step_seconds = 0.0
@@ -96,7 +106,7 @@ class Lane:
         """What is known after each tick."""
         stats = self.stats
         began = time.perf_counter()
-        while (filled := self._fill()) or self._tries or (filled := self._adopted()):
+        while (filled := self._fill()) or self._tries or (filled := self._take_in(idle=True)):
             if filled:
                 self._round()
             outcomes = self._confirm(self._due(idle=not filled))
@@ -120,11 +130,14 @@ class Lane:
     def _round(self) -> None:
         """A tick, before and after which the host does what only it can."""
         slots, last, trial = self._slots, not self._more(), list[int]()
+        self._take_in()
         if last:
             self._hand_over()
             self._table, trial = divided(self._table, slots)
             if not trial:
                 self._table, trial = narrowed(self._table, slots)
+            spare = self._table.width - sum(1 for _ in self._table.seated())
+            self._feed.offers(self._number, 0 if self._table.divisible.any() else spare)
         seconds = _LAST_TICKS_SECONDS if last and not self._feed.alone else _TICK_SECONDS
         limit = int(seconds / self._step_seconds) if self._step_seconds else 1
         limit = 1 if trial else max(1, min(limit, 10_000))
@@ -146,19 +159,32 @@ class Lane:
         self._collect(ticked)
 
     def _hand_over(self) -> None:
-        """Half of the images under way to a lane that waits for work."""
+        """Half of the images to a lane without work, or a few that fill up another's batch."""
+        table, slots, feed = self._table, self._slots, self._feed
         staying = {tried.seat.number for tried in self._tries}
-        if self._feed.wanted() and (parts := parted(self._table, self._slots, staying)):
-            self._table, given = parts
+        given, lane = None, feed.idle_lane()
+        if lane is not None:
+            given = halved(table, slots, staying)
+        elif rows := surplus(table, slots):
+            lane = feed.claim(self._number, rows)
+            given = None if lane is None else without(rows, table, slots, staying)
+        if given is not None and lane is not None:
             numbers = {seat.number for _, seat in given.seated()}
-            self._feed.hand(Handover(given, {n: self._open.pop(n) for n in numbers}))
+            feed.hand(lane, Handover(given, {n: self._open.pop(n) for n in numbers}))
 
-    def _adopted(self) -> bool:
-        """Waits for what another lane hands over; False: no lane has anything left."""
-        handed = self._feed.adopt()
-        if handed is not None:
-            self._table, self._open = handed
-        return handed is not None
+    def _take_in(self, *, idle: bool = False) -> bool:
+        """Rows that other lanes have handed over, as far as there are slots for them.
+
+        An `idle` lane waits for some; False: no lane has anything left.
+        """
+        self._handed += self._feed.handed(self._number, idle=idle and not self._handed)
+        busy = sum(1 for _ in self._table.seated())
+        while self._handed and busy + self._handed[0].table.width <= self._slots.slots:
+            rows, chains = self._handed.popleft()
+            busy += rows.width
+            self._table = joined(self._table, rows, self._slots)
+            self._open.update(chains)
+        return busy > 0
 
     def _learn(self, spent: float, steps: int) -> None:
         """What a step takes, and what a tick takes beyond its steps: a row is put into its slot by

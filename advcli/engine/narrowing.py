@@ -1,4 +1,4 @@
-"""The end of a run, when nothing is left to refill slots with: fewer slots, none of them idle.
+"""The end of a run, when nothing is left to refill slots with: fewer slots, few of them idle.
 
 A width other than the full one is used where it changes no bit: another batch size may go through
 another kernel, which adds in another order. That does not depend on the data, so one step of real
@@ -53,30 +53,69 @@ def divided(table: Table, slots: Slots) -> tuple[Table, list[int]]:
     return table, []
 
 
-def parted(table: Table, slots: Slots, staying: set[int]) -> tuple[Table, Table] | None:
-    """The rows in two tables, one of them for another lane; None where that would save nothing.
+def halved(table: Table, slots: Slots, staying: set[int]) -> Table | None:
+    """Takes the rows of every other chain out, for a lane without work; None: it saves nothing.
 
     All rows of a chain go together, and those of the chains `staying` stay.
     """
-    busy = list(table.seated())
-    if not slots.multiple or not (len(busy) > slots.multiple or table.divisible.any()):
+    rows = _movable(table, staying)
+    busy = sum(1 for _ in table.seated())
+    if not slots.multiple or not (busy > slots.multiple or table.divisible.any()):
         return None
-    staying = staying | {
-        seat.number for slot, seat in busy if seat.alone or table.orders.refill[slot]
-    }
     # by turns, those with most before them first
-    numbers = dict.fromkeys(seat.number for _, seat in sorted(busy, key=lambda b: table.k[b[0]]))
-    going = [number for number in numbers if number not in staying]
-    going = going[len(numbers) == len(going) :: 2]
-    rows = [slot for slot, seat in busy if seat.number in going]
+    order = sorted(rows, key=lambda number: min(table.k[slot] for slot in rows[number]))
+    first = 1 if sum(map(len, rows.values())) == busy else 0
+    return _taken([slot for number in order[first::2] for slot in rows[number]], table, slots)
+
+
+def surplus(table: Table, slots: Slots) -> int:
+    """How many rows too many there are for a narrower batch; 0 where they could share more work."""
+    if not slots.multiple or table.divisible.any():
+        return 0
+    return sum(1 for _ in table.seated()) % slots.multiple
+
+
+def without(count: int, table: Table, slots: Slots, staying: set[int]) -> Table | None:
+    """Takes `count` rows out, see `halved`; None where no chains have just as many."""
+    chosen: list[int] = []
+    for rows in _movable(table, staying).values():
+        if len(chosen) + len(rows) <= count:
+            chosen += rows
+    return _taken(chosen, table, slots) if len(chosen) == count else None
+
+
+def joined(table: Table, more: Table, slots: Slots) -> Table:
+    """The table with the rows of `more` where nobody sits, in a wider batch if need be."""
+    busy = [slot for slot, _ in table.seated()]
+    rows = len(busy) + more.width
+    if rows > table.width:
+        known = [width for width, same in dict(slots.agrees).items() if same and width >= rows]
+        table = table.kept(busy + [0] * (min(known, default=slots.slots) - len(busy)), slots)
+        for place in range(len(busy), table.width):
+            table.free(place)
+    free = [slot for slot, seat in enumerate(table.seats) if seat is None]
+    table.put(more, free[: more.width], slots)
+    return table
+
+
+def _movable(table: Table, staying: set[int]) -> dict[int, list[int]]:
+    """The rows of each chain that may go, none of which does a job anew or is to begin one."""
+    rows: dict[int, list[int]] = {}
+    for slot, seat in table.seated():
+        rows.setdefault(seat.number, []).append(slot)
+        if seat.alone or table.orders.refill[slot]:
+            staying = staying | {seat.number}
+    return {number: slots for number, slots in rows.items() if number not in staying}
+
+
+def _taken(rows: list[int], table: Table, slots: Slots) -> Table | None:
+    """The rows as a table of their own, their slots free; None without any."""
     if not rows:
         return None
-    given = table.kept((rows * table.width)[: table.width], slots)
-    for slot in range(len(rows), table.width):
-        given.free(slot)
+    taken = table.kept(rows, slots)
     for slot in rows:
         table.free(slot)
-    return table, given
+    return taken
 
 
 def narrower(table: Table, slots: Slots) -> int:

@@ -124,6 +124,7 @@ class Slots:
         self._compiled: Any = None
         self._gathered: Any = None
         self._halving: Any = None
+        self._splicing: Any = None
         self._divides = not jit_compile and type(attack).divide is not Attack.divide
         self._finishes = type(attack).finish is not Attack.finish
 
@@ -161,6 +162,7 @@ class Slots:
             )
             which = tf.TensorSpec([None], tf.bool)
             self._halving = Traced(self._halved, rows, which, which)
+            self._splicing = Traced(_put, rows, rows, tf.TensorSpec([None], tf.int32))
 
     def tick(
         self, carry: Carry, orders: Orders, limit: int, patience: int, narrower: int
@@ -180,6 +182,11 @@ class Slots:
         """The carry of the rows `kept` alone; not under XLA."""
         gathered: Carry = self._gathered(carry, tf.constant(kept, tf.int32))
         return gathered
+
+    def spliced(self, carry: Carry, more: Carry, places: list[int]) -> Carry:
+        """The carry with the rows of `more` in the slots `places`; not under XLA."""
+        spliced: Carry = self._splicing(carry, more, tf.constant(places, tf.int32))
+        return spliced
 
     def halves(self, carry: Carry, first: list[bool], rest: list[bool]) -> tuple[Carry, np.ndarray]:
         """Some rows reduced to the `first` half of what they have left, some to the `rest`; and
@@ -265,14 +272,7 @@ class Slots:
         if self._jit:
             mixed: Carry = _mixed(orders.refill, new, old)
             return mixed
-        places = tf.cast(tf.where(orders.refill), tf.int32)
-
-        def put(fresh: Tensor, there: Tensor) -> Tensor:
-            # the bounds of a norm without bounds have no values to put
-            empty = 0 in there.shape
-            return there if empty else tf.tensor_scatter_nd_update(there, places, fresh)
-
-        filled: Carry = tf.nest.map_structure(put, new, old)
+        filled: Carry = _put(old, new, tf.cast(tf.where(orders.refill)[:, 0], tf.int32))
         return filled
 
     def _step(self, carry: Carry) -> Carry:
@@ -366,3 +366,14 @@ class Slots:
 def _mixed(mask: Tensor, new: Any, old: Any) -> Any:
     """Rows of `new` where `mask` [S] is true, else of `old`; any nest of tensors."""
     return tf.nest.map_structure(lambda a, b: select(mask, a, b), new, old)
+
+
+def _put(old: Any, new: Any, places: Tensor) -> Any:
+    """`old` with the rows of `new` at `places`; any nest of tensors."""
+
+    def put(there: Tensor, fresh: Tensor) -> Tensor:
+        # the bounds of a norm without bounds have no values to put
+        empty = 0 in there.shape
+        return there if empty else tf.tensor_scatter_nd_update(there, places[:, None], fresh)
+
+    return tf.nest.map_structure(put, old, new)

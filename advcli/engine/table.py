@@ -61,6 +61,17 @@ class Table:
             self.divisible[kept] if self.divisible.size else self.divisible,
         )
 
+    def put(self, more: Table, places: list[int], slots: Slots) -> None:
+        """The rows of `more` into the slots `places`."""
+        self.carry = slots.spliced(self.carry, more.carry, places)
+        for mine, theirs in zip(self.orders, more.orders, strict=True):
+            mine[places] = theirs
+        for place, seat, refused in zip(places, more.seats, more.refused, strict=True):
+            self.seats[place], self.refused[place] = seat, refused
+        self.k[places] = more.k
+        if self.divisible.size:
+            self.divisible[places] = more.divisible
+
     def ordered(self, kept: list[int]) -> Orders:
         """The orders for the rows `kept`."""
         return Orders(*(part[kept] for part in self.orders))
