@@ -271,7 +271,8 @@ class Lane:
         """Rows that are done leave their slots, and wait for a batch of them to be confirmed."""
         carry, table = ticked.carry, self._table
         status, table.k = carry.status.numpy(), carry.k.numpy().copy()
-        table.divisible = ticked.divisible.numpy()
+        seated = np.array([seat is not None for seat in table.seats])
+        table.divisible = ticked.divisible.numpy() & seated
         done = [(slot, seat) for slot, seat in table.seated() if status[slot] in (FOUND, ENDED)]
         if not done:
             return

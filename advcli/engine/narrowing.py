@@ -22,7 +22,7 @@ def divided(table: Table, slots: Slots) -> tuple[Table, list[int]]:
     A few rows cost nearly what two dozen do, and the last of them would be long on its way.
     Where a width is not known yet: the table as it is, and the slots to be tried.
     """
-    while slots.multiple and table.divisible.size:
+    while slots.multiple and table.divisible.any():
         busy = [slot for slot, _ in table.seated()]
         shared = [
             slot

@@ -45,7 +45,7 @@ class Ticked(NamedTuple):
     carry: Carry
     points: Tensor  # uint8 or float32 [S, H, W, C], the candidates
     steps: Tensor  # int32, taken
-    divisible: Tensor  # bool [S], rows that `halves` can cut; [0] where it can cut none
+    divisible: Tensor  # bool [S], rows that `halves` can cut
 
 
 class Orders(NamedTuple):
@@ -315,7 +315,9 @@ class Slots:
         return halves
 
     def _possible(self, carry: Carry) -> Tensor:
-        return self._halves(carry).possible if self._divides else tf.zeros([0], tf.bool)
+        if self._divides:
+            return self._halves(carry).possible
+        return tf.zeros_like(carry.status, tf.bool)
 
     def _halved(self, carry: Carry, first: Tensor, rest: Tensor) -> tuple[Carry, Tensor]:
         halves, record = self._halves(carry), carry.record

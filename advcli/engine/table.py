@@ -20,7 +20,7 @@ class Table:
     seats: list[Seat | None]
     refused: list[int]  # successes that were not confirmed
     k: np.ndarray  # int32 [S], steps taken
-    divisible: np.ndarray  # bool [S], or [0]: see `Ticked`
+    divisible: np.ndarray  # bool [S], rows that can share what they have left
 
     @classmethod
     def idle(cls, carry: Carry, orders: Orders) -> Table:
@@ -28,7 +28,7 @@ class Table:
         width = len(orders.refill)
         nobody: list[Seat | None] = [None] * width
         return cls(
-            carry, orders, nobody, [0] * width, np.zeros(width, np.int32), np.zeros(0, np.bool_)
+            carry, orders, nobody, [0] * width, np.zeros(width, np.int32), np.zeros(width, np.bool_)
         )
 
     @property
@@ -42,7 +42,7 @@ class Table:
 
     def free(self, slot: int) -> None:
         """Nobody needs what the row does."""
-        self.seats[slot] = None
+        self.seats[slot], self.divisible[slot] = None, False
         self.orders.resume[slot], self.orders.drop[slot] = False, True
 
     def obeyed(self) -> None:
@@ -58,7 +58,7 @@ class Table:
             [self.seats[slot] for slot in kept],
             [self.refused[slot] for slot in kept],
             self.k[kept],
-            self.divisible[kept] if self.divisible.size else self.divisible,
+            self.divisible[kept],
         )
 
     def put(self, more: Table, places: list[int], slots: Slots) -> None:
@@ -68,9 +68,7 @@ class Table:
             mine[places] = theirs
         for place, seat, refused in zip(places, more.seats, more.refused, strict=True):
             self.seats[place], self.refused[place] = seat, refused
-        self.k[places] = more.k
-        if self.divisible.size:
-            self.divisible[places] = more.divisible
+        self.k[places], self.divisible[places] = more.k, more.divisible
 
     def ordered(self, kept: list[int]) -> Orders:
         """The orders for the rows `kept`."""

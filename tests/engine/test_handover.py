@@ -201,7 +201,7 @@ def test_nothing_is_handed_over_that_would_take_as_long(numbers):
 
 def test_few_rows_are_shared_where_they_can_be_divided():
     table = table_of([1, 2], [0, 0])
-    table.divisible = np.array([True] + [False] * 15)
+    table.divisible[0] = True
     given = halved(table, Rows(), set())
     assert (rows_of(table), rows_of(given)) == ([(0, 1)], [(1, 2)])
 
@@ -212,18 +212,23 @@ def test_what_is_too_much_for_a_narrower_batch_goes_in_whole_chains():
     assert rows_of(without(2, table, Rows(), set())) == [(0, 1), (1, 1)]
     assert surplus(table, Rows()) == 0
     assert without(1, table_of([1] * 9, []), Rows(), set()) is None
-    table.divisible = np.array([True] + [False] * 15)
     table.free(9)
-    assert surplus(table, Rows()) == 0  # its own rows fill the batch
+    assert surplus(table, Rows()) == 7
+    table.divisible[5] = True  # then its own rows fill the batch
+    assert surplus(table, Rows()) == 0
+    table.free(5)
+    assert surplus(table, Rows()) == 6
 
 
 def test_rows_are_put_where_nobody_sits():
     table = table_of([1, 2, 3], [1, 2, 3], width=8)
     table.free(1)
     more = without(2, table_of([4, 5], [40, 50], first=100), Rows(), set())
+    more.divisible[1] = True
     table = joined(table, more, Rows())
     assert rows_of(table) == [(0, 1), (100, 4), (2, 3), (101, 5)]
     assert table.k[:4].tolist() == [1, 40, 3, 50]
+    assert table.divisible.tolist() == [False] * 3 + [True] + [False] * 4
     assert not table.orders.drop.any()
 
 
