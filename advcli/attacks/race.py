@@ -14,7 +14,7 @@ along. So on a linear model with no more rivals than `targets` the first round d
 
 A long ascent rarely gains what is missing where much is missing: the third round is skipped where
 more is lacking than `hopeless` times the margin gained so far, the last where more than a
-seventh of that is, and each of its ascents is given up where its pace would not carry it there.
+fifth of that is, and each of its ascents is given up where its pace would not carry it there.
 
 In L1 short ascents predict little, so there is no L1 form; in L2 they miss some of what an ascent
 at every class finds, so that the preset `audit` goes on with `apgd-t` there.
@@ -47,7 +47,7 @@ from advcli.threats.space import Space, per_row, select
 
 _MOMENTUM = 0.75
 _LAST = 3  # the round of AutoAttack's own ascents
-_NEAR = 0.15  # its share of `hopeless`: it costs ten times what the third round does
+_NEAR = 0.2  # its share of `hopeless`: it costs ten times what the third round does
 
 
 class Round(NamedTuple):
