@@ -149,7 +149,11 @@ def both_boxes(model, count, seed, norm):
 
 @pytest.mark.parametrize(
     ("name", "norm", "classes"),
-    [(name, norm, classes) for name, norm in PAIRS for classes in EXPECTED[name].decides],
+    [
+        pytest.param(name, norm, classes, marks=[pytest.mark.slow] if classes == 3 else [])
+        for name, norm in PAIRS
+        for classes in EXPECTED[name].decides
+    ],
 )
 def test_iterative_attacks_find_what_is_within_eps(name, norm, classes):
     model = LinearModel(SHAPE_OF[classes], classes, seed=5)
@@ -173,7 +177,9 @@ def test_iterative_attacks_find_what_is_within_eps(name, norm, classes):
 
 
 @pytest.mark.parametrize(("name", "norm"), MINIMUM_NORM)
-@pytest.mark.parametrize("classes", [pytest.param(2, marks=pytest.mark.slow), 3, 10])
+@pytest.mark.parametrize(
+    "classes", [*(pytest.param(few, marks=pytest.mark.slow) for few in (2, 3)), 10]
+)
 def test_minimum_norm_attacks_come_near_the_optimum(name, norm, classes):
     model = LinearModel(SHAPE_OF[classes], classes, seed=7)
     clean, exact, _ = both_boxes(model, 24, 8, norm)
