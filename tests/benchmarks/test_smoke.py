@@ -21,7 +21,7 @@ def test_the_benchmark_writes_a_whole_table():
     assert [row.name for row in report.rows] == ["advcli"] * 3 + ["plain loop"] * 2
     for row in report.rows:
         assert len(row.seconds) == 1
-        assert row.first >= row.seconds[0] > 0
+        assert min(row.first, *row.seconds) > 0
         assert row.robust <= 4  # an undefended model at a large eps
         assert not row.breach
     assert report.rows[0].answer.gradients < 40 == report.rows[-1].answer.gradients
