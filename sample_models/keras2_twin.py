@@ -5,11 +5,13 @@ A program of its own, because TF_USE_LEGACY_KERAS holds for a whole process.
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 
 os.environ["TF_USE_LEGACY_KERAS"] = "1"
 
+import h5py
 import tf_keras
 from nets import digit_net
 
@@ -19,6 +21,12 @@ def main(source: str, target: str) -> None:
     net = digit_net(tf_keras)
     net.load_weights(source)
     net.save(target, include_optimizer=False)
+    with h5py.File(target, "r+") as stored:
+        config = json.loads(stored.attrs["model_config"])
+        for layer in config["config"]["layers"]:
+            # tf-keras 2.21 writes it, 2.18 refuses it
+            layer["config"].pop("optional", None)
+        stored.attrs["model_config"] = json.dumps(config)
 
 
 if __name__ == "__main__":
